@@ -1,0 +1,146 @@
+"""What a scheduler adapter is. A third party writes a subclass of `Backend`, or of `CommandBackend` where the scheduler
+is steered with commands, and hands it over in the hook `register_backends()`.
+
+An adapter keeps nothing about jobs: what it knows it asks the scheduler. It never guesses: output that it cannot read is
+`InvalidSchedulerAnswer`, a job that the scheduler does not mention is absent from the answer, a word that it does not
+know is `JobState.UNKNOWN` with the word beside it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from gateway.model import JobReport, JobSpec, Submitted
+from gateway.transport import Command, CommandResult, Transport
+
+ACTIONS = ("abort", "hold", "release", "suspend", "continue")
+OPTIONAL_FIELDS = (
+    "queue",
+    "nodes",
+    "cores",
+    "memory",
+    "gpus",
+    "wall_time",
+    "hold",
+    "priority",
+    "stdout",
+    "stderr",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can honour: `fields` of a request out of OPTIONAL_FIELDS (everything else is for every backend),
+    and `actions` out of ACTIONS. A request for anything else is refused before the backend sees it."""
+
+    fields: frozenset[str] = frozenset()
+    actions: frozenset[str] = frozenset({"abort"})
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue (Slurm: partition). Limits are None where there is none; `wall_time` in seconds."""
+
+    name: str
+    default: bool = False
+    up: bool = True
+    wall_time: int | None = None
+    nodes: int | None = None
+    cores: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterInfo:
+    """`version` is the scheduler's own; `nodes` counts nodes by state in the scheduler's words, e.g. {"idle": 4}."""
+
+    version: str
+    queues: tuple[Queue, ...] = ()
+    nodes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NoOptions:
+    """For a backend without options of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostContext:
+    """What a backend is given of its host. `options` is an instance of the backend's `options_type`; `state_dir` is a
+    folder of the host's own; `operator` the account that may ask about everybody's jobs; `shared_account` is true where
+    everybody's jobs run as the gateway's own user and accounts are labels."""
+
+    name: str
+    options: Any
+    transport: Transport
+    state_dir: Path
+    operator: str | None = None
+    shared_account: bool = False
+
+
+class Backend(ABC):
+    """One host's scheduler. Made once per process and host, used from many threads.
+
+    `name` is the word in the configuration (`backend = "slurm"`); `options_type` a dataclass made of
+    `gateway.config.option` fields for the host's own section.
+    """
+
+    name: ClassVar[str]
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    options_type: ClassVar[type] = NoOptions
+
+    def __init__(self, host: HostContext) -> None:
+        """Only keeps what it is given: no I/O here, so that `jobgate check` can name a host that is down."""
+        self.host = host
+
+    @abstractmethod
+    def submit(self, spec: JobSpec) -> Submitted:
+        """Hand the job to the scheduler, with `spec.uuid` where `find` will see it.
+
+        Raises RefusedByScheduler (its words, its exit code), HostDown (nothing was started), OutcomeUnknown or
+        HostTimeout (it may have been submitted), InvalidSchedulerAnswer.
+        """
+
+    @abstractmethod
+    def query(self, native_ids: Collection[str], account: str | None) -> Mapping[str, JobReport]:
+        """What the scheduler says of these jobs, ended ones included, by native id. A job that it does not know is
+        absent, which means nothing more than that. `account` is whose jobs they are, None when asking as `operator`.
+
+        Raises HostDown, HostTimeout or InvalidSchedulerAnswer; an answer that was cut short is one of these.
+        """
+
+    @abstractmethod
+    def find(self, uuid: str, account: str) -> JobReport | None:
+        """The job that was submitted with this uuid; None only when queue and accounting both answered without it."""
+
+    @abstractmethod
+    def control(self, action: str, native_id: str, account: str) -> None:
+        """One of `capabilities.actions`. A job that has ended already is left as it is.
+
+        Raises Conflict where the job's state forbids it, NotFound where the scheduler has no such job.
+        """
+
+    @abstractmethod
+    def cluster(self) -> ClusterInfo:
+        """Version, queues and nodes. Raises as `query` does."""
+
+    def check(self) -> list[str]:
+        """Problems of this host in words that an administrator can act on; empty when all is well."""
+        self.cluster()
+        return []
+
+    def close(self) -> None:
+        """The process ends."""
+
+
+class CommandBackend(Backend):
+    """A scheduler that is steered with commands: pure functions build them and parse what they print, `run` is the only
+    I/O. See `docs/plugins.md`."""
+
+    def run(self, command: Command, account: str | None = None) -> CommandResult:
+        """Run it on the host as the account, by default as the operator."""
+        who = account or self.host.operator
+        if who is None:
+            raise ValueError("no account given and the host has no operator")
+        return self.host.transport.run(command, who)
