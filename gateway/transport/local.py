@@ -1,0 +1,279 @@
+"""This machine as a host: commands run as processes, files are opened directly.
+
+`shared_account=True`: everything happens as the gateway's own user, and an account is a folder below `homes`.
+`shared_account=False`: everything happens as the account, which needs root. Root's rights never touch a user's file: a
+child that has become the account opens it and passes the descriptor back.
+"""
+
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from gateway.errors import Forbidden, HostDown, HostTimeout, JobgateError, NotFound
+from gateway.transport import Command, CommandResult, FileEntry, RemoteFile, local_files
+
+PATH = "/usr/local/bin:/usr/bin:/bin"
+FILE_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who a command runs as. `groups` are all its groups; `switch` is false for the gateway's own user."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+    shell: str
+    switch: bool
+
+    def environment(self) -> dict[str, str]:
+        """All that a command is given; nothing of the gateway's own."""
+        who = {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
+        return {"PATH": PATH, "LANG": "C.UTF-8", **who}
+
+
+class LocalFile:
+    """An open regular file of this machine."""
+
+    def __init__(self, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        self.size = status.st_size
+        self.mtime = datetime.fromtimestamp(status.st_mtime, UTC)
+        self._descriptor = descriptor
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._descriptor, length, offset)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class LocalTransport:
+    """The `Transport` of this machine. Keeps nothing open; safe to use from many threads."""
+
+    def __init__(self, *, shared_account: bool, homes: Path) -> None:
+        """`homes`: where the accounts' home folders lie with `shared_account`; not used without."""
+        self.shared_account = shared_account
+        self.homes = Path(homes).absolute()
+
+    def run(self, command: Command, account: str) -> CommandResult:
+        who = self.account(account)
+        try:
+            process = self._start(command, who)
+        except (FileNotFoundError, PermissionError) as problem:  # what a shell answers
+            code = 127 if isinstance(problem, FileNotFoundError) else 126
+            return CommandResult(code, "", f"{command.argv[0]}: {problem.strerror}\n")
+        except OSError as problem:
+            raise HostDown(f"the host cannot start a command: {problem.strerror}") from problem
+        return _finish(process, command)
+
+    def home(self, account: str) -> str:
+        return self.account(account).home
+
+    def open_file(self, path: str, account: str, within: str) -> RemoteFile:
+        who = self.account(account)
+        with _file_errors(path):
+            opener = _open_as if who.switch else _open_directly
+            return LocalFile(opener(path, within, who))
+
+    def list_files(self, directory: str, account: str, limit: int) -> Iterator[FileEntry]:
+        who = self.account(account)
+        with _file_errors(directory):
+            found = (_list_as if who.switch else _list_directly)(directory, limit, who)
+        return (FileEntry(path, size, datetime.fromtimestamp(ns / 1e9, UTC)) for path, size, ns in found)
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+    def account(self, name: str) -> Account:
+        """Who `name` is on this machine. Raises Forbidden where there is no such account or it is root, HostDown where
+        the gateway cannot act as another."""
+        if self.shared_account:
+            return self._label(name)
+        try:
+            found = pwd.getpwnam(name)
+        except (KeyError, ValueError):
+            raise Forbidden(f"this host has no account {name!r}") from None
+        if found.pw_uid == 0:
+            raise Forbidden("nothing is run as root")
+        if os.geteuid() != 0:
+            raise HostDown('the gateway must run as root for accounts = "mapped"')
+        groups = tuple(os.getgrouplist(name, found.pw_gid))
+        shell = found.pw_shell or "/bin/sh"
+        return Account(name, found.pw_uid, found.pw_gid, groups, found.pw_dir, shell, switch=True)
+
+    def _label(self, name: str) -> Account:
+        if not name or name in (".", "..") or "/" in name or "\0" in name:
+            raise Forbidden(f"{name!r} is not an account name")
+        home = self.homes / name
+        try:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as problem:
+            raise HostDown(f"the host cannot make a home for {name!r}: {problem.strerror}") from problem
+        user = pwd.getpwuid(os.geteuid())
+        shell = user.pw_shell or "/bin/sh"
+        return Account(user.pw_name, user.pw_uid, user.pw_gid, (), str(home), shell, switch=False)
+
+    def _start(self, command: Command, who: Account) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command.argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=who.home if os.path.isdir(who.home) else "/",  # noqa: PTH112
+            env={**who.environment(), **command.environment},
+            start_new_session=True,
+            umask=0o022,
+            user=who.uid if who.switch else None,
+            group=who.gid if who.switch else None,
+            extra_groups=who.groups if who.switch else None,
+        )
+
+
+def _finish(process: subprocess.Popen[bytes], command: Command) -> CommandResult:
+    with process:
+        try:
+            out, err = process.communicate(command.stdin, command.timeout)
+        except subprocess.TimeoutExpired:
+            out, err = _kill(process)
+            raise HostTimeout(
+                f"the command did not end within {command.timeout:g} seconds",
+                standard_output=_text(out),
+                error_output=_text(err),
+            ) from None
+    code = process.returncode
+    return CommandResult(code if code >= 0 else 128 - code, _text(out), _text(err))
+
+
+def _kill(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """End the command's group; what it had printed."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        return process.communicate(timeout=1)
+    except subprocess.TimeoutExpired as late:  # something that left the group holds the pipes
+        return late.stdout or b"", late.stderr or b""
+
+
+def _text(output: bytes) -> str:
+    return output.decode("utf-8", "backslashreplace")
+
+
+@contextmanager
+def _file_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as problem:
+        raise Forbidden(f"{path}: {problem.strerror}") from None
+    except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
+        words = problem.strerror if isinstance(problem, OSError) else "no such file"
+        raise NotFound(f"{path}: {words}") from None
+
+
+def _open_directly(path: str, within: str, who: Account) -> int:
+    return local_files.open_below(path, within)
+
+
+def _open_as(path: str, within: str, who: Account) -> int:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ours.settimeout(FILE_TIMEOUT)
+        helper = _helper(who, "open", str(theirs.fileno()), path, within, pass_fds=(theirs.fileno(),))
+        theirs.close()
+        with _ended(helper):
+            return _received(ours)
+
+
+def _received(channel: socket.socket) -> int:
+    try:
+        answer, descriptors, _, _ = socket.recv_fds(channel, 4096, 1, socket.MSG_CMSG_CLOEXEC)
+    except TimeoutError:
+        raise HostTimeout(f"the file could not be opened within {FILE_TIMEOUT:g} seconds") from None
+    if descriptors:
+        return descriptors[0]
+    if not answer:
+        raise HostDown("the host cannot open files as the account")
+    number, words = answer.decode().split(" ", 1)
+    raise OSError(int(number), words)
+
+
+def _list_directly(directory: str, limit: int, who: Account) -> list[tuple[str, int, int]]:
+    return list(local_files.walk(directory, limit))
+
+
+def _list_as(directory: str, limit: int, who: Account) -> list[tuple[str, int, int]]:
+    helper = _helper(who, "list", directory, str(limit))
+    with _ended(helper):
+        try:
+            out, err = helper.communicate(timeout=FILE_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            words = f"the folder could not be listed within {FILE_TIMEOUT:g} seconds"
+            raise HostTimeout(words) from None
+    if helper.returncode == 1 and err[:1].isdigit():
+        number, words = err.decode().split(" ", 1)
+        raise OSError(int(number), words)
+    if helper.returncode:
+        raise _broken_helper(err)
+    cells = out.split(b"\0")[:-1]
+    rows = zip(cells[::3], cells[1::3], cells[2::3], strict=True)
+    return [(os.fsdecode(path), int(size), int(mtime)) for path, size, mtime in rows]
+
+
+def _broken_helper(err: bytes) -> JobgateError:
+    problem = HostDown("the host cannot list files as the account")
+    problem.add_note(_text(err))
+    return problem
+
+
+def _helper(who: Account, *arguments: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+    """Started as root, since the account may be unable to reach the gateway's Python; its first act is to become the
+    account."""
+    groups = ",".join(map(str, who.groups))
+    program = (sys.executable, "-I", "-S", local_files.__file__, str(who.uid), str(who.gid), groups)
+    environment: Mapping[str, str] = {"PATH": PATH, "LANG": "C.UTF-8"}
+    return subprocess.Popen(
+        (*program, *arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        env=environment,
+        start_new_session=True,
+        pass_fds=pass_fds,
+    )
+
+
+@contextmanager
+def _ended(helper: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        helper.kill()
+        raise
+    finally:
+        for pipe in (helper.stdout, helper.stderr):
+            if pipe:
+                pipe.close()
+        helper.wait()
