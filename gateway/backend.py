@@ -1,7 +1,7 @@
 """What a scheduler adapter is. A third party writes a subclass of `Backend`, or of `CommandBackend` where the scheduler
 is steered with commands, and hands it over in the hook `register_backends()`.
 
-An adapter keeps nothing about jobs: what it knows it asks the scheduler. It never guesses: output that it cannot read is
+An adapter keeps nothing about jobs: it asks the scheduler. It never guesses: output that it cannot read is
 `InvalidSchedulerAnswer`, a job that the scheduler does not mention is absent from the answer, a word that it does not
 know is `JobState.UNKNOWN` with the word beside it.
 """
@@ -130,7 +130,7 @@ class Backend(ABC):
         self.cluster()
         return []
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing to close
         """The process ends."""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from marshmallow import ValidationError
 from marshmallow import fields as kinds
-from marshmallow.validate import Length, Range, Regexp
+from marshmallow.validate import Range, Regexp
 
 from gateway.backend import NoOptions
 from gateway.errors import ConfigError
@@ -108,9 +108,7 @@ class HostSection:
     """[hosts.<name>] What every host has; the backend adds its own options."""
 
     backend: str = option(kinds.String(), REQUIRED, "a registered backend, see `jobgate plugins`")
-    transport: str = option(
-        kinds.String(validate=one_of(*TRANSPORTS)), "local", "how commands reach the host"
-    )
+    transport: str = option(kinds.String(validate=one_of(*TRANSPORTS)), "local", "how commands reach the host")
     accounts: str = option(
         kinds.String(validate=one_of("mapped", "gateway")),
         "mapped",
@@ -200,7 +198,7 @@ class _Reader:
         try:
             for key in tables.keys() - {"gateway", "auth", "limits", "hosts"}:
                 self.problem(key, "there is no such section")
-            gateway = self.section(GatewaySection, tables.get("gateway", {}), "gateway")
+            gateway = self.section(GatewaySection, _overridden(tables.get("gateway", {})), "gateway")
             auth = self.section(AuthSection, tables.get("auth", {}), "auth")
             limits = self.section(LimitsSection, tables.get("limits", {}), "limits")
             hosts = self.hosts(tables.get("hosts", {}))
@@ -227,9 +225,7 @@ class _Reader:
         if not isinstance(table, dict):
             return self.problem(where, "must be a table")
         common = {declared.name for declared in fields(HostSection)} | set(TRANSPORTS)
-        section = self.section(
-            HostSection, {k: v for k, v in table.items() if k in common - set(TRANSPORTS)}, where
-        )
+        section = self.section(HostSection, {k: v for k, v in table.items() if k in common - set(TRANSPORTS)}, where)
         own = {key: value for key, value in table.items() if key not in common}
         broken, options = self.backend_options(table.get("backend"), own, where)
         transport_options = self.transport_options(table, where)
@@ -244,9 +240,7 @@ class _Reader:
             return None, self.section(known[backend].options_type, table, where)
         broken = next((plugin.reason for plugin in self.plugins.broken if plugin.name == backend), None)
         if broken is None:
-            self.problem(
-                f"{where}.backend", f"there is no backend {backend!r}; known: {', '.join(sorted(known))}"
-            )
+            self.problem(f"{where}.backend", f"there is no backend {backend!r}; known: {', '.join(sorted(known))}")
         return broken, NoOptions()
 
     def transport_options(self, table: dict[str, Any], where: str) -> Any:
@@ -275,6 +269,12 @@ class _Reader:
 
     def problem(self, key: str, words: str) -> None:
         self.problems.append(f"{self.file}: {key}: {words}")
+
+
+def _overridden(table: Any) -> Any:
+    """JOBGATE_BASE_URL wins over the file: `jobgate serve --port` sets it."""
+    url = os.environ.get("JOBGATE_BASE_URL")
+    return {**table, "base_url": url} if url and isinstance(table, dict) else table
 
 
 def _plain(words: str) -> str:

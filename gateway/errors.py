@@ -29,7 +29,8 @@ class JobgateError(Exception):
     """Base of the tree.
 
     `exit_code`, `standard_output`, `error_output` are those of the command that ran on the host: -1 where it did not
-    come to its end, 0 where none was run. `headers` are added to the HTTP answer.
+    come to its end, 0 where none was run. `headers` are added to the HTTP answer; `uuid` names the job where there
+    is one all the same.
     """
 
     status = 500
@@ -47,8 +48,10 @@ class JobgateError(Exception):
         standard_output: str = "",
         error_output: str = "",
         headers: Mapping[str, str] | None = None,
+        uuid: str | None = None,
     ) -> None:
         super().__init__(message)
+        self.uuid = uuid
         self.message = message
         self.errors = {field: list(words) for field, words in (errors or {}).items()}
         self.standard_output = standard_output
@@ -72,9 +75,7 @@ class Unauthenticated(JobgateError):
     code = "unauthenticated"
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
-        super().__init__(
-            message, code=code, headers={"WWW-Authenticate": 'Proxy-Certificate, Bearer realm="jobgate"'}
-        )
+        super().__init__(message, code=code, headers={"WWW-Authenticate": 'Proxy-Certificate, Bearer realm="jobgate"'})
 
 
 class Forbidden(JobgateError):

@@ -136,6 +136,7 @@ class JobReport:
     queue: str | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None
+    working_directory: str | None = None
     stdout_file: str | None = None
     stderr_file: str | None = None
 

@@ -34,7 +34,7 @@ def read(section: type[T], table: Mapping[str, Any]) -> tuple[T | None, dict[str
     try:
         values = schema_of(section)().load(dict(table))
     except ValidationError as problem:
-        return None, _flatten(problem.normalized_messages())
+        return None, flatten(problem.normalized_messages())
     return section(**values), {}
 
 
@@ -45,15 +45,16 @@ def schema_of(section: type) -> type[Schema]:
         kind = declared.metadata["kind"]
         kind.required = declared.default is REQUIRED and declared.default_factory is REQUIRED
         kinds[declared.name] = kind
-    return Schema.from_dict(kinds, name=section.__name__)  # type: ignore[arg-type]
+    return Schema.from_dict(kinds, name=section.__name__)
 
 
-def _flatten(messages: Mapping[Any, Any], prefix: str = "") -> dict[str, list[str]]:
+def flatten(messages: Mapping[Any, Any], prefix: str = "") -> dict[str, list[str]]:
+    """marshmallow's nested messages as lists of sentences by dotted key."""
     flat: dict[str, list[str]] = {}
     for key, value in messages.items():
         name = prefix if key == "_schema" else f"{prefix}.{key}".lstrip(".")
         if isinstance(value, Mapping):
-            flat.update(_flatten(value, name))
+            flat.update(flatten(value, name))
         else:
             flat[name] = list(value) if isinstance(value, list) else [str(value)]
     return flat
@@ -99,13 +100,7 @@ def parse_size(value: Any) -> int:
         return value << 20
     if isinstance(value, str):
         number, unit = value[:-3].strip(), value[-3:]
-        if (
-            unit in SIZE_UNITS
-            and number.isascii()
-            and number.isdigit()
-            and 0 < len(number) < 12
-            and int(number)
-        ):
+        if unit in SIZE_UNITS and number.isascii() and number.isdigit() and 0 < len(number) < 12 and int(number):
             return int(number) * SIZE_UNITS[unit]
     raise ValidationError('write a size as "512MiB" or "4GiB" (KiB, MiB, GiB, TiB), or an integer of MiB')
 

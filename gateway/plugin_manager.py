@@ -17,7 +17,7 @@ GROUP = "jobgate"
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A plugin that came in: its name, where from (`jobgate 0.1.0: gateway_plugins.local`), which hooks it implements."""
+    """A plugin that came in: its name, where from (`jobgate 0.1.0: gateway_plugins.local`), its hooks."""
 
     name: str
     source: str

@@ -1,0 +1,43 @@
+# How everything starts. `make run` and `make test` are all that a newcomer needs.
+PYTHON ?= python3
+PORT ?=
+CONFIG ?= conf/gateway.toml
+BIN := .venv/bin
+
+.PHONY: run install dev test lint bench cluster-up cluster-down clean
+
+run: install                    ## serve on 127.0.0.1:5000 (PORT=, CONFIG=) with demo certificates in var/demo
+	@$(BIN)/jobgate demo --directory var/demo
+	@exec $(BIN)/jobgate serve --config $(CONFIG) $(if $(PORT),--port $(PORT))
+
+install: .venv/installed        ## .venv alone
+
+dev: .venv/dev                  ## .venv with what the tests and tools need
+
+test: dev                       ## everything that can run here
+	@tests/packages
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+
+lint: dev                       ## ruff and mypy
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+bench: dev                      ## measure; prints a table, writes var/bench.json
+	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+.venv/bin/python:
+	@tools/venv $(PYTHON) .venv
+
+.venv/installed: setup.cfg pyproject.toml | .venv/bin/python
+	@echo "installing into .venv (about half a minute)"
+	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/dev: .venv/installed
+	@echo "installing what the tests need (about a minute)"
+	@$(BIN)/python -m pip install --quiet --editable '.[dev,postgres]'
+	@touch $@
+
+clean:                          ## everything that was made here, the demo's jobs too
+	rm -rf .venv var *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

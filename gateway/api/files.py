@@ -1,0 +1,114 @@
+"""/api/jobs/{id}/stdout, stderr, script, files: what a job reads and writes, streamed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Response, jsonify, request
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
+
+from gateway.api.errors import ErrorSchema
+from gateway.api.requests import ApiBlueprint, principal, secured, services
+from gateway.api.schemas import FileSchema, StreamQuerySchema, rfc3339
+from gateway.transport import FileEntry, RemoteFile
+
+blueprint = secured(ApiBlueprint("files", __name__, url_prefix="/api/jobs", description="Files of jobs"))
+CHUNK = 256 * 1024
+MOST_FILES = 100_000
+PLAIN = {"schema": {"type": "string", "format": "binary"}}
+
+
+@blueprint.get("/<job_id>/<any(stdout, stderr):stream>")
+@blueprint.arguments(StreamQuerySchema, location="query")
+@blueprint.response(200, PLAIN["schema"], content_type="text/plain")
+@blueprint.alt_response(206, schema=PLAIN["schema"], content_type="text/plain", description="the range asked for")
+@blueprint.alt_response(416, schema=ErrorSchema, description="the file ends before that range")
+def log(query: dict[str, Any], job_id: str, stream: str) -> Response:
+    """The job's standard output or error output, as bytes"""
+    _, file = services().jobs.open_stream(principal(), job_id, stream)
+    start = _tail_start(file, query["tail"]) if "tail" in query else 0
+    return _send(file, "text/plain; charset=utf-8", start)
+
+
+@blueprint.get("/<job_id>/script")
+@blueprint.response(200, PLAIN["schema"], content_type="text/plain")
+def script(job_id: str) -> Response:
+    """The script as it was sent"""
+    return Response(services().jobs.script(principal(), job_id), content_type="text/plain; charset=utf-8")
+
+
+@blueprint.get("/<job_id>/files/")
+@blueprint.response(200, FileSchema(many=True))
+def list_files(job_id: str) -> Response:
+    """The files below the job's working directory"""
+    entries = services().jobs.list_files(principal(), job_id, MOST_FILES)
+    return jsonify([_entry(entry) for entry in entries])
+
+
+@blueprint.get("/<job_id>/files/<path:path>")
+@blueprint.response(200, PLAIN["schema"], content_type="application/octet-stream")
+def file(job_id: str, path: str) -> Response:
+    """One file below the job's working directory, as bytes"""
+    response = _send(services().jobs.open_file(principal(), job_id, path), "application/octet-stream")
+    # Never shown as a page of ours: whatever a job writes is only downloaded.
+    response.headers["Content-Disposition"] = "attachment"
+    return response
+
+
+def _entry(entry: FileEntry) -> dict[str, Any]:
+    return {"path": entry.path, "size": entry.size, "mtime": rfc3339(entry.mtime)}
+
+
+def _send(file: RemoteFile, content_type: str, start: int = 0) -> Response:
+    """The file from `start`, or the one range of it that the client asked for, in constant memory."""
+    try:
+        begin, end, status = _extent(file.size, start)
+    except BaseException:
+        file.close()
+        raise
+    response = Response(_chunks(file, begin, end), status=status, content_type=content_type, direct_passthrough=True)
+    response.call_on_close(file.close)
+    response.content_length = end - begin
+    response.accept_ranges = "bytes"
+    response.last_modified = file.mtime
+    response.headers["Content-Security-Policy"] = "sandbox"
+    if status == 206:
+        response.content_range.set(begin, end, file.size)
+    return response
+
+
+def _extent(size: int, start: int) -> tuple[int, int, int]:
+    asked = request.range
+    if asked is None or asked.units != "bytes" or len(asked.ranges) != 1 or start:
+        return start, size, 200  # several ranges at once: RFC 9110 allows to answer with the whole
+    extent = asked.range_for_length(size)
+    if extent is None:
+        raise RequestedRangeNotSatisfiable(length=size, description=f"the file has {size} bytes")
+    return extent[0], extent[1], 206
+
+
+def _chunks(file: RemoteFile, begin: int, end: int) -> Iterator[bytes]:
+    while begin < end:
+        chunk = file.read(begin, min(CHUNK, end - begin))
+        if not chunk:
+            return  # it was cut short meanwhile
+        begin += len(chunk)
+        yield chunk
+
+
+def _tail_start(file: RemoteFile, lines: int) -> int:
+    """Where the last so many lines begin. A final line without its newline counts."""
+    if lines == 0:
+        return file.size
+    position, seen = file.size, 0
+    while position > 0:
+        begin = max(0, position - CHUNK)
+        block = file.read(begin, position - begin)
+        at = len(block)
+        while (at := block.rfind(b"\n", 0, at)) >= 0:
+            if begin + at == file.size - 1:
+                continue  # the newline that ends the file
+            seen += 1
+            if seen == lines:
+                return begin + at + 1
+        position = begin
+    return 0

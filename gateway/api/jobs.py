@@ -1,0 +1,161 @@
+"""/api/jobs: submit, list, show, change, steer, delete."""
+
+import hashlib
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Response, g, jsonify, request
+
+from gateway.api.errors import ErrorSchema
+from gateway.api.requests import ApiBlueprint, principal, secured, services
+from gateway.api.schemas import (
+    ActionSchema,
+    EventSchema,
+    JobPatchSchema,
+    JobQuerySchema,
+    JobRequestSchema,
+    JobSchema,
+    job_json,
+    rfc3339,
+    short_json,
+)
+from gateway.errors import Unprocessable
+from gateway.model import Job
+from gateway.service import JobRequest
+from gateway.store import Event, JobFilter, Page, now
+
+blueprint = secured(ApiBlueprint("jobs", __name__, url_prefix="/api/jobs", description="Jobs"))
+KEY_HEADER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "the same key gives the same job, for a day",
+    "schema": {"type": "string", "maxLength": 255},
+}
+
+
+@blueprint.post("")
+@blueprint.arguments(JobRequestSchema)
+@blueprint.response(201, JobSchema)
+@blueprint.alt_response(200, schema=JobSchema, description="the job that this Idempotency-Key stands for already")
+@blueprint.alt_response(504, schema=ErrorSchema, description="not known yet whether it was submitted; see Location")
+@blueprint.doc(parameters=[KEY_HEADER])
+def submit(body: dict[str, Any]) -> Response:
+    """Submit a job"""
+    wanted = JobRequest(body.pop("host"), body.pop("script"), body, _key())
+    job, new = services().jobs.submit(principal(), wanted)
+    return _answer(job, 201 if new else 200)
+
+
+@blueprint.get("")
+@blueprint.arguments(JobQuerySchema, location="query")
+@blueprint.response(200, JobSchema(many=True))
+@blueprint.alt_response(304, description="nothing has changed since that ETag")
+def list_jobs(query: dict[str, Any]) -> Response:
+    """List jobs, the newest first"""
+    short = query.pop("format") == "short"
+    owner = query.pop("owner", principal().subject)
+    wanted = JobFilter(owner=None if owner == "*" else owner, **_plural(query))
+    page = services().jobs.find(principal(), wanted)
+    version = _version(page, short)
+    response = Response(mimetype="application/json")
+    response.set_etag(version, weak=True)
+    response.headers["X-Total-Count"] = str(page.total)
+    if page.next_cursor:
+        more = [(name, value) for name, value in request.args.items(multi=True) if name != "cursor"]
+        url = f"{request.path}?{urlencode([*more, ('cursor', page.next_cursor)])}"
+        response.headers["Link"] = f'<{services().config.gateway.base_url}{url}>; rel="next"'
+    if request.if_none_match.contains_weak(version):
+        response.status_code = 304
+    else:
+        response.set_data(json.dumps([short_json(job) for job in page.jobs] if short else _full(page.jobs)))
+    return response
+
+
+@blueprint.get("/<job_id>")
+@blueprint.response(200, JobSchema)
+def show(job_id: str) -> Response:
+    """Show a job"""
+    return _answer(services().jobs.get(principal(), job_id))
+
+
+@blueprint.patch("/<job_id>")
+@blueprint.arguments(JobPatchSchema)
+@blueprint.response(200, JobSchema)
+def edit(body: dict[str, Any], job_id: str) -> Response:
+    """Change a job's tag, description or extended_properties"""
+    if not body:
+        raise Unprocessable("nothing to change; send tag, description or extended_properties")
+    return _answer(services().jobs.edit(principal(), job_id, body))
+
+
+@blueprint.put("/<job_id>")
+@blueprint.arguments(ActionSchema)
+@blueprint.response(204)
+@blueprint.alt_response(201, schema=JobSchema, description="the new job, after resubmit")
+def control(body: dict[str, Any], job_id: str) -> Response:
+    """Abort, hold, release, suspend, continue or resubmit a job"""
+    new = services().jobs.control(principal(), job_id, body["action"])
+    return _answer(new, 201) if new else Response(status=204)
+
+
+@blueprint.delete("/<job_id>")
+@blueprint.response(204)
+def delete(job_id: str) -> Response:
+    """Stop a job if need be, and forget it"""
+    services().jobs.delete(principal(), job_id)
+    return Response(status=204)
+
+
+@blueprint.get("/<job_id>/events")
+@blueprint.response(200, EventSchema(many=True))
+def history(job_id: str) -> Response:
+    """What happened to a job, oldest first"""
+    return jsonify([_event(event) for event in services().jobs.history(principal(), job_id)])
+
+
+def _answer(job: Job, status: int = 200) -> Response:
+    response = jsonify(_full([job])[0])
+    response.status_code = status
+    if status == 201:
+        response.headers["Location"] = f"{services().config.gateway.base_url}/api/jobs/{job.job_id}"
+    return response
+
+
+def _full(jobs: list[Job]) -> list[dict[str, Any]]:
+    base_url, at = services().config.gateway.base_url, now()
+    hosts = services().host_store.recently()
+    return [job_json(job, base_url, hosts[job.host].last_success if job.host in hosts else None, at) for job in jobs]
+
+
+def _key() -> tuple[str, str] | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not key.isascii() or not key.isprintable() or not 0 < len(key) <= 255:
+        words = "must be 1 to 255 printable ASCII characters"
+        raise Unprocessable(f"Idempotency-Key {words}", errors={"Idempotency-Key": [words]})
+    return key, hashlib.sha256(g.body).hexdigest()
+
+
+def _plural(query: dict[str, Any]) -> dict[str, Any]:
+    return {("job_ids" if name == "job_id" else name): value for name, value in query.items()}
+
+
+def _version(page: Page, short: bool) -> str:
+    """Changes when anything of the page does but the clock."""
+    seen = hashlib.sha256(f"{short} {page.total} {page.next_cursor}".encode())
+    for job in page.jobs:
+        seen.update(f"{job.number} {job.updated_at.timestamp()}".encode())
+    return seen.hexdigest()[:32]
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "at": rfc3339(event.at),
+        "state": event.state,
+        "status": event.state.status,
+        "before": event.before,
+        "reason": event.reason,
+    }

@@ -1,0 +1,51 @@
+"""The application: everything is made here and handed to what needs it."""
+
+from flask import Flask
+
+from gateway import api
+from gateway.auth import Authentication
+from gateway.config import Config, load_config
+from gateway.events import Announcer
+from gateway.hosts import Hosts
+from gateway.logs import configure_logging
+from gateway.plugin_manager import Plugins, load_plugins
+from gateway.service import JobService
+from gateway.store import Database, HostStore, Repository, TokenStore
+from gateway.sync import Sync, Ticker
+
+LARGEST_ESCAPE = 6  # bytes that JSON may take for one byte of a script: \u0001
+BODY_BESIDE_SCRIPT = 1 << 20
+
+
+def from_environment() -> Flask:
+    """The application of the file that JOBGATE_CONFIG names."""
+    plugins = load_plugins()
+    return create_app(load_config(plugins=plugins), plugins)
+
+
+def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
+    """A WSGI application for one configuration. Brings the database's schema up to date; starts nothing."""
+    plugins = plugins or load_plugins()
+    configure_logging(config.gateway.log_level)
+
+    database = Database(config.gateway.database)
+    database.migrate()
+    repository, host_store, token_store = Repository(database), HostStore(database), TokenStore(database)
+
+    hosts = Hosts(config, plugins)
+    service = JobService(config, repository, host_store, hosts, Announcer(plugins))
+    ticker = Ticker(Sync(hosts, repository, host_store, service))
+    authenticators = [one for several in plugins.hook.register_authenticators() for one in several]
+    authentication = Authentication(config.auth, token_store, authenticators)
+
+    app = Flask("gateway", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_ESCAPE * config.limits.script + BODY_BESIDE_SCRIPT
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    api.register(
+        app,
+        api.Services(config, plugins, database, repository, host_store, hosts, service, authentication, ticker),
+    )
+    for blueprints in plugins.hook.register_dialects(service=service):
+        for blueprint in blueprints:
+            app.register_blueprint(blueprint)
+    return app

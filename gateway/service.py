@@ -1,0 +1,329 @@
+"""What can be done with jobs. Every door (native API, dialects, commands) comes through here, so the rules are here:
+who may see what, what a host can honour, and that a job is submitted exactly once.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway.backend import ACTIONS, OPTIONAL_FIELDS
+from gateway.config import Config
+from gateway.errors import (
+    Conflict,
+    Forbidden,
+    HostDown,
+    HostTimeout,
+    InvalidSchedulerAnswer,
+    JobgateError,
+    NotFound,
+    OutcomeUnknown,
+    RefusedByScheduler,
+    TooLarge,
+    Unprocessable,
+)
+from gateway.hosts import Host, Hosts
+from gateway.model import Job, JobReport, JobSpec, JobState, Principal, Resources, Submitted
+from gateway.store import Event, HostStore, JobFilter, KeyTaken, Page, Repository, now
+from gateway.transport import FileEntry, RemoteFile
+
+log = logging.getLogger(__name__)
+
+JobChanged = Callable[[Job, JobState | None], None]
+RESOURCE_FIELDS = ("nodes", "cores", "memory", "gpus", "wall_time")
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """A request for a job, checked for its form. `fields` are the optional ones that were given (API names; memory in
+    MiB, wall_time in seconds), `key` is the idempotency key with a hash of the body."""
+
+    host: str
+    script: str
+    fields: Mapping[str, Any]
+    key: tuple[str, str] | None = None
+
+
+class JobService:
+    """Jobs of all hosts. Safe to use from many threads."""
+
+    def __init__(
+        self, config: Config, repository: Repository, host_store: HostStore, hosts: Hosts, changed: JobChanged
+    ) -> None:
+        self.config = config
+        self.repository = repository
+        self.host_store = host_store
+        self.hosts = hosts
+        self.changed = changed
+
+    # -- submitting ---------------------------------------------------------------------------------------------------
+
+    def submit(self, principal: Principal, request: JobRequest) -> tuple[Job, bool]:
+        """Submit a job and wait for the scheduler's answer. The second value is False where the idempotency key stood
+        for this job already.
+
+        Raises Unprocessable, Forbidden, TooLarge before anything was written; RefusedByScheduler and HostDown when
+        nothing was submitted (and nothing is kept); HostTimeout and OutcomeUnknown when that is not known yet: then the
+        job is kept in `submitting` and the tick finds out.
+        """
+        host = self.hosts.named(request.host)
+        self._check_script(request.script)
+        self._check_fields(host, request.fields)
+        account = self._account(principal, request.fields)
+        try:
+            job = self._record(principal, host, account, request)
+        except KeyTaken as taken:
+            return self._same_again(principal, taken, request), False
+        self.changed(job, None)
+        return self._hand_over(host, job, request.script), True
+
+    def _check_script(self, script: str) -> None:
+        limit = self.config.limits.script
+        if len(script.encode()) > limit:
+            words = f"is larger than {limit} bytes; put what is large into a file on the host"
+            raise TooLarge(f"script {words}", errors={"script": [words]})
+
+    @staticmethod
+    def _check_fields(host: Host, fields: Mapping[str, Any]) -> None:
+        able = host.backend.capabilities.fields
+        asked = {name for name in fields if name in OPTIONAL_FIELDS and fields[name] not in (None, False, 0)}
+        refused = sorted(asked - able)
+        if refused:
+            words = f"cannot be honoured by {host.name} ({host.config.section.backend})"
+            raise Unprocessable(f"{', '.join(refused)} {words}", errors={name: [words] for name in refused})
+
+    @staticmethod
+    def _account(principal: Principal, fields: Mapping[str, Any]) -> str:
+        account = fields.get("account") or principal.accounts[0]
+        if account not in principal.accounts:
+            known = ", ".join(principal.accounts)
+            raise Forbidden(f"your certificate may not use the account {account!r}; it may use: {known}")
+        return account
+
+    def _record(self, principal: Principal, host: Host, account: str, request: JobRequest) -> Job:
+        """Commit the intent, before the scheduler hears of it."""
+        given = request.fields
+        row = {
+            "uuid": str(uuid.uuid4()),
+            "owner": principal.subject,
+            "account": account,
+            "host": host.name,
+            "state": JobState.SUBMITTING,
+            "name": given.get("name") or "job",
+            "extended_properties": given.get("extended_properties") or {},
+            "request": {name: value for name, value in given.items() if name not in _KEPT_IN_COLUMNS},
+        }
+        row |= {name: given.get(name) for name in ("tag", "description", "queue", "working_directory")}
+        return self.repository.add_job(row, request.script, request.key)
+
+    def _same_again(self, principal: Principal, taken: KeyTaken, request: JobRequest) -> Job:
+        if request.key and taken.body_hash != request.key[1]:
+            raise Unprocessable(
+                "this Idempotency-Key was sent with another request; use a new key for a new job", code="key_reused"
+            )
+        try:
+            return self.get(principal, taken.uuid)
+        except NotFound:
+            raise Conflict("the first request with this Idempotency-Key was just refused; send it again") from None
+
+    def _hand_over(self, host: Host, job: Job, script: str) -> Job:
+        try:
+            submitted = host.backend.submit(job_spec(job, script))
+        except (RefusedByScheduler, HostDown, Forbidden):
+            self.repository.delete_job(job)  # known not to exist there: nothing to keep, the answer says why
+            raise
+        except (HostTimeout, OutcomeUnknown, InvalidSchedulerAnswer) as problem:
+            return self._find_out(host, job, problem)
+        return self.adopt(job, submitted)
+
+    def _find_out(self, host: Host, job: Job, problem: JobgateError) -> Job:
+        """The submit broke off. Perhaps the scheduler knows more; otherwise the tick asks again later."""
+        try:
+            report = host.backend.find(job.uuid, job.account)
+        except JobgateError as other:
+            log.warning("looking for job %s on %s failed: %s", job.uuid, host.name, other.message)
+            report = None
+        if report:
+            return self.adopt(job, found(report, job))
+        self.repository.change_job(job, reason=f"submission not confirmed: {problem.message}", stale=True)
+        where = f"{self.config.gateway.base_url}/api/jobs/{job.uuid}"
+        raise type(problem)(
+            f"{problem.message}. Whether the job was submitted is not known yet; ask {where}, or repeat the request "
+            "with its Idempotency-Key. Do not submit it again without one.",
+            exit_code=problem.exit_code,
+            standard_output=problem.standard_output,
+            error_output=problem.error_output,
+            headers={"Location": where},
+            uuid=job.uuid,
+        ) from problem
+
+    def adopt(self, job: Job, submitted: Submitted) -> Job:
+        """Commit what the scheduler answered to a submit."""
+        changed = self.repository.change_job(
+            job,
+            state=JobState.HELD if job.request.get("hold") else JobState.QUEUED,
+            native_id=submitted.native_id,
+            working_directory=submitted.working_directory,
+            stdout_file=submitted.stdout_file,
+            stderr_file=submitted.stderr_file,
+            warnings=list(submitted.warnings),
+            submitted_at=now(),
+            as_of=now(),
+            stale=False,
+            reason=None,
+        )
+        self.changed(changed, job.state)
+        return changed
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def get(self, principal: Principal, ident: str) -> Job:
+        """The job with this job_id or uuid. Raises NotFound, for another user's job in the very same words."""
+        job = self.repository.job(ident, None if principal.admin else principal.subject)
+        if job is None:
+            job = self._by_alias(principal, ident)
+        if job is None:
+            raise NotFound(f"Job with {ident} not found", code="job_not_found")
+        return job
+
+    def _by_alias(self, principal: Principal, ident: str) -> Job | None:
+        """Clients that build ids from the host name that they sent find their job as well."""
+        for alias, host in self.hosts.by_any_name.items():
+            if alias != host.name and ident.endswith(f".{alias}"):
+                canonical = f"{ident.removesuffix(alias)}{host.name}"
+                return self.repository.job(canonical, None if principal.admin else principal.subject)
+        return None
+
+    def find(self, principal: Principal, wanted: JobFilter) -> Page:
+        """A page of jobs. Only an administrator's `wanted.owner` may be another subject, or None for everybody."""
+        if wanted.owner != principal.subject and not principal.admin:
+            raise Forbidden("only an administrator may list other users' jobs")
+        if wanted.host:
+            host = self.hosts.by_any_name.get(wanted.host)
+            wanted = replace(wanted, host=host.name if host else wanted.host)
+        return self.repository.page(wanted)
+
+    def history(self, principal: Principal, ident: str) -> list[Event]:
+        """What happened to a job, oldest first."""
+        return self.repository.events(self.get(principal, ident).number)
+
+    def script(self, principal: Principal, ident: str) -> str:
+        """The script as it was sent."""
+        return self.repository.script(self.get(principal, ident).number)
+
+    # -- steering -----------------------------------------------------------------------------------------------------
+
+    def edit(self, principal: Principal, ident: str, values: Mapping[str, Any]) -> Job:
+        """Change tag, description or extended_properties."""
+        return self.repository.change_job(self.get(principal, ident), **values)
+
+    def control(self, principal: Principal, ident: str, action: str) -> Job | None:
+        """Abort, hold, release, suspend, continue; `resubmit` gives a new job. Raises Conflict where the job's state or
+        its host's backend does not allow it."""
+        job = self.get(principal, ident)
+        if action == "resubmit":
+            return self.resubmit(principal, job)
+        if action == "execute":
+            raise Conflict("only a draft can be executed; this job was submitted")
+        host = self._host_of(job)
+        able = host.backend.capabilities.actions
+        if action not in able:
+            can = ", ".join(name for name in ACTIONS if name in able)
+            raise Conflict(f"{host.name} cannot {action} jobs; it can: {can}", code="action_not_supported")
+        if job.state.final:
+            raise Conflict(f"the job is {job.state} already; there is nothing to {action}")
+        host.backend.control(action, self._native_id(job), job.account)
+        return None
+
+    def resubmit(self, principal: Principal, job: Job) -> Job:
+        """The same request once more, as a new job of the caller's."""
+        kept = {name: getattr(job, name) for name in _KEPT_IN_COLUMNS}
+        kept["working_directory"] = job.working_directory
+        fields = {name: value for name, value in {**kept, **job.request}.items() if value not in (None, {}, False)}
+        return self.submit(principal, JobRequest(job.host, self.repository.script(job.number), fields))[0]
+
+    def delete(self, principal: Principal, ident: str) -> None:
+        """Stop the job if it has not ended, and forget it."""
+        job = self.get(principal, ident)
+        if not job.state.final and job.native_id:
+            try:
+                self._host_of(job).backend.control("abort", job.native_id, job.account)
+            except NotFound:
+                log.info("job %s is gone from its scheduler already", job.job_id)
+        elif job.state == JobState.SUBMITTING:
+            self._native_id(job)
+        self.repository.delete_job(job)
+
+    @staticmethod
+    def _native_id(job: Job) -> str:
+        if job.native_id is None:
+            raise Conflict("the job's submission is not settled yet; try again in a few seconds", code="not_settled")
+        return job.native_id
+
+    def _host_of(self, job: Job) -> Host:
+        if job.host not in self.hosts.by_name:
+            raise HostDown(f"{job.host} is no longer a host of this gateway", retry_after=3600)
+        return self.hosts.by_name[job.host]
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def open_stream(self, principal: Principal, ident: str, stream: str) -> tuple[Job, RemoteFile]:
+        """The job's `stdout` or `stderr`, opened as the job's account. Raises NotFound while there is none."""
+        job = self.get(principal, ident)
+        path = job.stdout_file if stream == "stdout" else job.stderr_file
+        if path is None:
+            raise NotFound(f"the job has no {stream} yet; it is {job.state}", code="no_output_yet")
+        # A log that the user placed elsewhere is fenced in by its own folder.
+        home = job.working_directory or ""
+        within = home if home and path.startswith(f"{home.rstrip('/')}/") else path.rpartition("/")[0] or "/"
+        return job, self._host_of(job).transport.open_file(path, job.account, within)
+
+    def open_file(self, principal: Principal, ident: str, path: str) -> RemoteFile:
+        """A file below the job's working directory."""
+        job = self.get(principal, ident)
+        root = self._root(job)
+        return self._host_of(job).transport.open_file(f"{root.rstrip('/')}/{path}", job.account, root)
+
+    def list_files(self, principal: Principal, ident: str, limit: int) -> list[FileEntry]:
+        """The files below the job's working directory, at most `limit`."""
+        job = self.get(principal, ident)
+        return [*self._host_of(job).transport.list_files(self._root(job), job.account, limit)]
+
+    @staticmethod
+    def _root(job: Job) -> str:
+        if job.working_directory is None:
+            raise NotFound(f"the job has no files yet; it is {job.state}", code="no_output_yet")
+        return job.working_directory
+
+
+_KEPT_IN_COLUMNS = ("name", "tag", "queue", "account", "description", "extended_properties", "working_directory")
+
+
+def job_spec(job: Job, script: str) -> JobSpec:
+    """What the backend is to run, from what was committed: so that the tick can hand over what a crash cut off."""
+    asked = job.request
+    return JobSpec(
+        uuid=job.uuid,
+        account=job.account,
+        script=script,
+        name=job.name,
+        working_directory=job.working_directory,
+        queue=job.queue,
+        resources=Resources(**{name: asked.get(name) for name in RESOURCE_FIELDS}),
+        environment=asked.get("environment") or {},
+        hold=bool(asked.get("hold")),
+        priority=asked.get("priority") or 0,
+        stdout=asked.get("stdout"),
+        stderr=asked.get("stderr"),
+    )
+
+
+def found(report: JobReport, job: Job) -> Submitted:
+    """A job that was found in the scheduler, as if its submit had just answered."""
+    return Submitted(
+        native_id=report.native_id,
+        working_directory=report.working_directory or job.working_directory or "",
+        stdout_file=report.stdout_file,
+        stderr_file=report.stderr_file,
+    )

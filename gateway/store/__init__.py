@@ -1,0 +1,19 @@
+"""What is kept: tables and their migrations, and the classes that read and write them."""
+
+from gateway.store.database import Database, now
+from gateway.store.hosts import HostRecord, HostStore
+from gateway.store.repository import Event, JobFilter, KeyTaken, Page, Repository
+from gateway.store.tokens import TokenStore
+
+__all__ = [
+    "Database",
+    "Event",
+    "HostRecord",
+    "HostStore",
+    "JobFilter",
+    "KeyTaken",
+    "Page",
+    "Repository",
+    "TokenStore",
+    "now",
+]

@@ -1,0 +1,275 @@
+"""Reads and writes jobs and their history. What a caller may see is decided by the `owner` that it passes."""
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, literal, or_, select, tuple_, update
+
+from gateway.errors import Unprocessable
+from gateway.model import FINAL_STATES, Job, JobState
+from gateway.store.database import Database, insert_unless_there, now
+from gateway.store.tables import events, idempotency_keys, jobs, scripts
+
+JOB_COLUMNS = [column for column in jobs.columns if column.name != "job_id"]
+NEWEST = 10_000  # what a list without a limit gives
+
+# Field of `sort=` → its column and what stands for "none" there, so that a cursor can compare.
+SORTS: Mapping[str, tuple[Any, Any]] = {
+    "number": (jobs.c.number, 0),
+    "created_at": (jobs.c.created_at, None),
+    "updated_at": (jobs.c.updated_at, None),
+    "name": (jobs.c.name, ""),
+    "host": (jobs.c.host, ""),
+    "state": (jobs.c.state, ""),
+    "tag": (jobs.c.tag, ""),
+    "queue": (jobs.c.queue, ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list shows. None and empty: any. `owner` None: everybody's. `sort` is a key of SORTS, with "-" in
+    front for the other direction."""
+
+    owner: str | None
+    tag: str | None = None
+    states: Sequence[str] = ()
+    host: str | None = None
+    name: str | None = None
+    queue: str | None = None
+    job_ids: Sequence[str] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    q: str | None = None
+    sort: str = "-number"
+    limit: int = NEWEST
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of jobs, how many there are in all, and the cursor of the next page (None on the last)."""
+
+    jobs: list[Job]
+    total: int
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a job."""
+
+    id: int
+    number: int
+    at: datetime
+    state: JobState
+    before: JobState | None
+    reason: str | None
+
+
+class KeyTaken(Exception):
+    """The idempotency key stands for another request already. Holds what it stands for."""
+
+    def __init__(self, body_hash: str, uuid: str) -> None:
+        super().__init__("idempotency key taken")
+        self.body_hash = body_hash
+        self.uuid = uuid
+
+
+class Repository:
+    """Jobs, their scripts and their history. Safe to use from many threads and processes."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def add_job(self, values: Mapping[str, Any], script: str, key: tuple[str, str] | None = None) -> Job:
+        """Commit a new job. `values` are its columns without number and times; `key` is (idempotency key, hash of the
+        body). Raises KeyTaken."""
+        at = now()
+        with self.database.writing() as connection:
+            if key:
+                self._take_key(connection, values["owner"], key, values["uuid"], at)
+            row = {"job_id": values["uuid"], "stale": False, "warnings": [], **values}
+            row |= {"created_at": at, "updated_at": at}
+            number = connection.execute(insert(jobs).values(**row).returning(jobs.c.number)).scalar_one()
+            connection.execute(insert(scripts).values(number=number, script=script))
+            self._note(connection, number, JobState(values["state"]), None, None, at)
+            return self._job(connection, jobs.c.number == number)
+
+    def _take_key(self, connection: Connection, owner: str, key: tuple[str, str], uuid: str, at: datetime) -> None:
+        row = {"owner": owner, "key": key[0], "body_hash": key[1], "uuid": uuid, "created_at": at}
+        if not insert_unless_there(connection, idempotency_keys, row):
+            raise self._key(connection, owner, key[0]) or KeyTaken("", "")
+
+    def key(self, owner: str, key: str) -> KeyTaken | None:
+        """What an idempotency key stands for, if for anything."""
+        with self.database.reading() as connection:
+            return self._key(connection, owner, key)
+
+    @staticmethod
+    def _key(connection: Connection, owner: str, key: str) -> KeyTaken | None:
+        query = select(idempotency_keys.c.body_hash, idempotency_keys.c.uuid).where(
+            idempotency_keys.c.owner == owner, idempotency_keys.c.key == key
+        )
+        row = connection.execute(query).one_or_none()
+        return KeyTaken(*row) if row else None
+
+    def job(self, ident: str, owner: str | None) -> Job | None:
+        """The job with this job_id or uuid, the newest of that name. `owner` None: anybody's."""
+        condition = jobs.c.uuid == ident.lower() if _like_uuid(ident) else jobs.c.job_id == ident
+        query = select(*JOB_COLUMNS).where(condition).order_by(jobs.c.number.desc()).limit(1)
+        if owner is not None:
+            query = query.where(jobs.c.owner == owner)
+        with self.database.reading() as connection:
+            row = connection.execute(query).one_or_none()
+        return _job(row) if row else None
+
+    def page(self, wanted: JobFilter) -> Page:
+        """A page of jobs in the order asked for. Raises Unprocessable for a cursor that is not ours."""
+        key, descending = _sort_key(wanted.sort)
+        where = _conditions(wanted)
+        query = select(*JOB_COLUMNS).where(*where)
+        if wanted.cursor:
+            query = query.where(_after(key, descending, wanted))
+        order = (key.desc(), jobs.c.number.desc()) if descending else (key, jobs.c.number)
+        with self.database.reading() as connection:
+            rows = connection.execute(query.order_by(*order).limit(wanted.limit + 1)).all()
+            total = connection.execute(select(func.count()).select_from(jobs).where(*where)).scalar_one()
+        found = [_job(row) for row in rows[: wanted.limit]]
+        more = len(rows) > wanted.limit
+        return Page(found, total, _cursor(found[-1], wanted.sort) if more else None)
+
+    def live_jobs(self, host: str) -> list[Job]:
+        """The jobs of a host whose truth is still to come, lost ones included."""
+        settled = [state.value for state in FINAL_STATES - {JobState.LOST}]
+        query = select(*JOB_COLUMNS).where(jobs.c.host == host, jobs.c.state.not_in([*settled, JobState.DRAFT.value]))
+        with self.database.reading() as connection:
+            return [_job(row) for row in connection.execute(query)]
+
+    def script(self, number: int) -> str:
+        with self.database.reading() as connection:
+            return connection.execute(select(scripts.c.script).where(scripts.c.number == number)).scalar_one()
+
+    def change_jobs(self, changes: Iterable[tuple[Job, Mapping[str, Any]]]) -> list[tuple[Job, JobState]]:
+        """Write what changed, in one transaction: pairs of a job and its new columns. A job whose state another process
+        has changed since is left alone. Gives the jobs whose state changed, each with its state before."""
+        at = now()
+        moved: list[tuple[Job, JobState]] = []
+        changes = list(changes)
+        if not changes:
+            return moved
+        with self.database.writing() as connection:
+            for job, values in changes:
+                if self._change(connection, job, values, at) and values.get("state", job.state) != job.state:
+                    changed = self._job(connection, jobs.c.number == job.number)
+                    self._note(connection, job.number, changed.state, job.state, changed.reason, at)
+                    moved.append((changed, job.state))
+        return moved
+
+    def change_job(self, job: Job, **values: Any) -> Job:
+        """Write one job's new columns and give the job as it is now."""
+        self.change_jobs([(job, values)])
+        with self.database.reading() as connection:
+            return self._job(connection, jobs.c.number == job.number)
+
+    @staticmethod
+    def _change(connection: Connection, job: Job, values: Mapping[str, Any], at: datetime) -> bool:
+        row = {"updated_at": at, **values}
+        if "native_id" in row:
+            row["job_id"] = f"{row['native_id']}.{job.host}"
+        query = update(jobs).where(jobs.c.number == job.number, jobs.c.state == job.state.value).values(**row)
+        return connection.execute(query).rowcount == 1
+
+    def delete_job(self, job: Job) -> None:
+        """Forget the job, its script, its history and its idempotency key."""
+        with self.database.writing() as connection:
+            connection.execute(delete(jobs).where(jobs.c.number == job.number))
+            connection.execute(delete(idempotency_keys).where(idempotency_keys.c.uuid == job.uuid))
+
+    def events(self, number: int) -> list[Event]:
+        """A job's history, oldest first."""
+        with self.database.reading() as connection:
+            rows = connection.execute(select(events).where(events.c.number == number).order_by(events.c.id)).all()
+        return [
+            Event(**{**row._mapping, "state": JobState(row.state), "before": row.before and JobState(row.before)})
+            for row in rows
+        ]
+
+    def count_by_state(self) -> dict[tuple[str, str], int]:
+        """How many jobs are in each (host, state)."""
+        query = select(jobs.c.host, jobs.c.state, func.count()).group_by(jobs.c.host, jobs.c.state)
+        with self.database.reading() as connection:
+            return {(row[0], row[1]): row[2] for row in connection.execute(query)}
+
+    @staticmethod
+    def _note(
+        connection: Connection, number: int, state: JobState, before: JobState | None, reason: str | None, at: datetime
+    ) -> None:
+        connection.execute(insert(events).values(number=number, at=at, state=state, before=before, reason=reason))
+
+    @staticmethod
+    def _job(connection: Connection, condition: Any) -> Job:
+        return _job(connection.execute(select(*JOB_COLUMNS).where(condition)).one())
+
+
+def _job(row: Row) -> Job:
+    values = dict(row._mapping)
+    values["state"] = JobState(values["state"])
+    values["warnings"] = tuple(values["warnings"])
+    return Job(**values)
+
+
+def _like_uuid(ident: str) -> bool:
+    return len(ident) == 36 and ident[8] == ident[13] == ident[18] == ident[23] == "-"
+
+
+def _conditions(wanted: JobFilter) -> list[Any]:
+    equal = {"owner": wanted.owner, "tag": wanted.tag, "host": wanted.host, "name": wanted.name, "queue": wanted.queue}
+    where = [jobs.c[name] == value for name, value in equal.items() if value is not None]
+    if wanted.states:
+        where.append(jobs.c.state.in_(wanted.states))
+    if wanted.job_ids:
+        where.append(or_(jobs.c.job_id.in_(wanted.job_ids), jobs.c.uuid.in_(wanted.job_ids)))
+    if wanted.since:
+        where.append(jobs.c.created_at >= wanted.since)
+    if wanted.until:
+        where.append(jobs.c.created_at < wanted.until)
+    if wanted.q:
+        pattern = f"%{_escaped(wanted.q)}%"
+        columns = (jobs.c.name, jobs.c.description, jobs.c.tag)
+        where.append(or_(*(column.ilike(pattern, escape="\\") for column in columns)))
+    return where
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _sort_key(sort: str) -> tuple[Any, bool]:
+    column, blank = SORTS[sort.removeprefix("-")]
+    return (column if blank in (None, 0) else func.coalesce(column, blank)), sort.startswith("-")
+
+
+def _cursor(job: Job, sort: str) -> str:
+    value = getattr(job, sort.removeprefix("-"))
+    plain = value.isoformat() if isinstance(value, datetime) else (value if value is not None else "")
+    return base64.urlsafe_b64encode(json.dumps([plain, job.number]).encode()).decode().rstrip("=")
+
+
+def _after(key: Any, descending: bool, wanted: JobFilter) -> Any:
+    try:
+        plain, number = json.loads(base64.urlsafe_b64decode((wanted.cursor or "") + "=="))
+        column = SORTS[wanted.sort.removeprefix("-")][0]
+        if column.type.python_type is datetime:
+            plain = datetime.fromisoformat(plain).astimezone(UTC)
+        if type(plain) is not column.type.python_type or type(number) is not int or not 0 <= number < 1 << 62:
+            raise ValueError(plain)
+    except (ValueError, TypeError, UnicodeDecodeError):
+        words = "is not a cursor of this list; take it from the Link header"
+        raise Unprocessable(f"cursor {words}", errors={"cursor": [words]}) from None
+    here = tuple_(literal(plain, column.type), literal(number))
+    return tuple_(key, jobs.c.number) < here if descending else tuple_(key, jobs.c.number) > here

@@ -1,0 +1,132 @@
+"""The tables. Times are stored as UTC; JSON columns hold what is never searched by the database."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+metadata = MetaData()
+
+
+class UtcTime(TypeDecorator):
+    """An aware datetime in UTC, on databases that know no time zones too."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("uuid", String(36), nullable=False, unique=True),
+    Column("job_id", String(400), nullable=False, index=True),  # schedulers reuse their numbers: not unique
+    Column("owner", Text, nullable=False),
+    Column("account", String(64), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("native_id", String(100)),
+    Column("name", Text, nullable=False),
+    Column("tag", Text),
+    Column("queue", Text),
+    Column("state", String(20), nullable=False),
+    Column("native_state", Text),
+    Column("reason", Text),
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    Column("stale", Boolean, nullable=False),
+    Column("as_of", UtcTime),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("submitted_at", UtcTime),
+    Column("start_time", UtcTime),
+    Column("end_time", UtcTime),
+    Column("nodes", Integer),
+    Column("cores", Integer),
+    Column("working_directory", Text),
+    Column("stdout_file", Text),
+    Column("stderr_file", Text),
+    Column("description", Text),
+    Column("extended_properties", JSON, nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("warnings", JSON, nullable=False),
+    Index("jobs_of_owner", "owner", "number"),
+    Index("jobs_of_owner_by_tag", "owner", "tag"),
+    Index("jobs_of_host_by_state", "host", "state"),
+    sqlite_autoincrement=True,  # a number is never given twice, even after the newest job was deleted
+)
+
+scripts = Table(
+    "scripts",
+    metadata,
+    Column("number", Integer, ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
+    Column("script", Text, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("number", Integer, ForeignKey("jobs.number", ondelete="CASCADE"), nullable=False, index=True),
+    Column("at", UtcTime, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("before", String(20)),
+    Column("reason", Text),
+    sqlite_autoincrement=True,
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("body_hash", String(64), nullable=False),
+    Column("uuid", String(36), nullable=False),
+    Column("created_at", UtcTime, nullable=False, index=True),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("owner", Text, nullable=False, index=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False, index=True),
+)
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("holder", Text),  # of the lease to ask this host
+    Column("lease_until", Float, nullable=False),
+    Column("next_poll", Float, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("last_success", UtcTime),
+    Column("last_error", Text),
+    Column("last_error_at", UtcTime),
+    Column("info", JSON),
+    Column("info_at", UtcTime),
+)
+
+__all__ = ["events", "hosts", "idempotency_keys", "jobs", "metadata", "scripts", "tokens"]

@@ -1,0 +1,230 @@
+"""What must happen without a request: ask each host about its live jobs, and settle submissions that were cut off.
+
+`Sync.tick()` does what is due and returns. Any number of processes may call it at any time: a lease per host in the
+database lets one of them ask, so a host gets one query per interval however many gateways there are.
+"""
+
+import logging
+import os
+import random
+import socket
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gateway.errors import JobgateError
+from gateway.hosts import Host, Hosts
+from gateway.model import Job, JobReport, JobState
+from gateway.service import JobService, found, job_spec
+from gateway.store import HostStore, Repository
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 120.0  # longer than any query; whoever dies with a lease holds a host up for so long
+LONGEST_BACK_OFF = 300.0
+INFO_SECONDS = 60.0  # how old queues and nodes in /api/hosts may be
+GRACE_SECONDS = 10.0  # beyond the submit timeout: before that, whoever submits may still be at it
+REPORTED = (
+    "state",
+    "native_state",
+    "reason",
+    "exit_code",
+    "signal",
+    "nodes",
+    "cores",
+    "queue",
+    "start_time",
+    "end_time",
+    "stdout_file",
+    "stderr_file",
+)
+
+
+class Sync:
+    """Keeps the table of jobs true. Safe to call from many threads and processes."""
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        repository: Repository,
+        host_store: HostStore,
+        service: JobService,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.hosts = hosts
+        self.repository = repository
+        self.host_store = host_store
+        self.service = service
+        self.clock = clock
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+    def tick(self) -> dict[str, str]:
+        """Ask every host that is due, all at the same time. Gives a word for each host that was asked: "ok", or what
+        was wrong."""
+        everything = list(self.hosts)
+        with ThreadPoolExecutor(max_workers=len(everything), thread_name_prefix="tick") as pool:
+            results = pool.map(self.refresh, everything)
+        return {host.name: words for host, words in zip(everything, results, strict=True) if words}
+
+    def refresh(self, host: Host) -> str | None:
+        """Ask one host if it is due and nobody else is asking. None where it was not asked."""
+        at = self.clock()
+        # A holder of its own for each call: two threads of a process are two askers.
+        holder = f"{self.holder}:{threading.get_ident()}"
+        if not self.host_store.take_lease(host.name, holder, at, LEASE_SECONDS):
+            return None
+        failures = self.host_store.get(host.name).failures
+        try:
+            learnt = self._ask(host)
+        except JobgateError as problem:
+            self._failed(host, holder, at, failures, problem.message)
+            return problem.message
+        except Exception as problem:  # a plugin's bug must not end the polling
+            log.exception("asking %s failed", host.name)
+            self._failed(host, holder, at, failures, f"{type(problem).__name__}: {problem}")
+            return str(problem)
+        next_poll = at + host.config.section.poll_interval
+        self.host_store.end_lease(host.name, holder, next_poll=next_poll, failures=0, **learnt)
+        return "ok"
+
+    def _failed(self, host: Host, holder: str, at: float, failures: int, words: str) -> None:
+        wait = back_off(host.config.section.poll_interval, failures)
+        log.warning("host %s: %s; next try in %.0f s", host.name, words, wait)
+        told = {"last_error": words, "last_error_at": _time(self.clock())}
+        self.host_store.end_lease(host.name, holder, next_poll=at + wait, failures=failures + 1, **told)
+
+    def _ask(self, host: Host) -> dict[str, Any]:
+        record = self.host_store.get(host.name)
+        asked_at = _time(self.clock())
+        live = self.repository.live_jobs(host.name)
+        for job in live:
+            if job.native_id is None:
+                self._settle(host, job)
+        known = [job for job in live if job.native_id is not None]
+        reports = self._reports(host, known)
+        lost_after = timedelta(seconds=host.config.section.lost_after)
+        changes = (
+            (job, news(job, reports.get(str(job.native_id)), asked_at, record.last_success, lost_after))
+            for job in known
+        )
+        for job, before in self.repository.change_jobs((job, values) for job, values in changes if values):
+            self.service.changed(job, before)
+        return {"last_success": asked_at, **self._info(host, record.info_at)}
+
+    @staticmethod
+    def _reports(host: Host, jobs: list[Job]) -> dict[str, JobReport]:
+        """One query for all, where somebody may ask about everybody's jobs; else one per account with live jobs."""
+        by_account: dict[str | None, list[str]] = defaultdict(list)
+        asks_for_all = host.config.section.operator is not None or host.config.section.accounts == "gateway"
+        for job in jobs:
+            by_account[None if asks_for_all else job.account].append(str(job.native_id))
+        reports: dict[str, JobReport] = {}
+        for account, native_ids in by_account.items():
+            reports.update(host.backend.query(native_ids, account))
+        return reports
+
+    def _info(self, host: Host, info_at: datetime | None) -> dict[str, Any]:
+        at = _time(self.clock())
+        if info_at and abs((at - info_at).total_seconds()) < INFO_SECONDS:
+            return {}
+        return {"info": asdict(host.backend.cluster()), "info_at": at}
+
+    def _settle(self, host: Host, job: Job) -> None:
+        """A submission that was cut off: the scheduler knows whether it got there. One that it does not know is handed
+        over again only if its client was never answered; otherwise the client was told to ask, and is told now."""
+        patience = host.config.section.submit_timeout + GRACE_SECONDS
+        if (_time(self.clock()) - job.created_at).total_seconds() < patience:
+            return
+        report = host.backend.find(job.uuid, job.account)
+        if report:
+            self.service.adopt(job, found(report, job))
+        elif job.stale:  # set when the client was answered that the outcome is not known
+            words = "the scheduler never received it"
+            failed = self.repository.change_job(job, state=JobState.SUBMIT_FAILED, reason=words, stale=False)
+            self.service.changed(failed, job.state)
+        else:
+            self._hand_over_again(host, job)
+
+    def _hand_over_again(self, host: Host, job: Job) -> None:
+        try:
+            submitted = host.backend.submit(job_spec(job, self.repository.script(job.number)))
+        except JobgateError as problem:
+            if problem.retryable:
+                raise
+            failed = self.repository.change_job(job, state=JobState.SUBMIT_FAILED, reason=problem.message)
+            self.service.changed(failed, job.state)
+        else:
+            self.service.adopt(job, submitted)
+
+
+def news(
+    job: Job, report: JobReport | None, at: datetime, last_success: datetime | None, lost_after: timedelta
+) -> Mapping[str, Any]:
+    """What a query's answer changes of a job: its new columns, empty where there is nothing to write.
+
+    `report` is None where the answer, a good one, does not mention the job: missing is not done, so it stays as it was,
+    `stale`, and after `lost_after` it is lost. `last_success` is when the host last answered before."""
+    if report is None:
+        if not job.stale:
+            return {"stale": True, "as_of": max(filter(None, (job.as_of, last_success)), default=at)}
+        if job.state != JobState.LOST and at - (job.as_of or at) >= lost_after:
+            return {"state": JobState.LOST, "reason": "neither the queue nor the accounting knows it any more"}
+        return {}
+    told = {name: getattr(report, name) for name in REPORTED}
+    changed: dict[str, Any] = {
+        name: value for name, value in told.items() if value is not None and value != getattr(job, name)
+    }
+    if job.stale:
+        changed["stale"] = False
+    if job.state == JobState.LOST and report.reason is None:
+        changed["reason"] = None
+    return {**changed, "as_of": at} if changed else {}
+
+
+def back_off(interval: float, failures: int) -> float:
+    """Seconds until a failing host is asked again: doubling, at most five minutes, with jitter, so that many gateways
+    that lost the same host do not come back in step."""
+    longest = min(interval * 2 ** min(failures + 1, 20), max(LONGEST_BACK_OFF, interval))
+    return longest * random.uniform(0.5, 1.0)
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+class Ticker:
+    """Threads that call `refresh`, one per host, so that a slow host holds up no other. A server process has one
+    Ticker; the threads start with the process's first request or call, never before a fork."""
+
+    def __init__(self, sync: Sync) -> None:
+        self.sync = sync
+        self.pid = 0
+        self.lock = threading.Lock()
+        self.stopping = threading.Event()
+
+    def start(self) -> None:
+        """Start the threads of this process; nothing when they run already."""
+        if self.pid == os.getpid():
+            return
+        with self.lock:
+            if self.pid != os.getpid():
+                self.pid = os.getpid()
+                for host in self.sync.hosts:
+                    threading.Thread(target=self._run, args=(host,), name=f"tick-{host.name}", daemon=True).start()
+
+    def stop(self) -> None:
+        self.stopping.set()
+
+    def _run(self, host: Host) -> None:
+        while not self.stopping.is_set():
+            try:
+                self.sync.refresh(host)
+            except Exception:  # the database is away: this thread must be there when it is back
+                log.exception("tick of %s failed", host.name)
+            self.stopping.wait(host.config.section.poll_interval)
