@@ -8,13 +8,15 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 from gateway.auth.proxy_file import MAKE_ONE
 from gateway.errors import Unauthenticated
 
 PROXY_CERT_INFO = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
 DRAFT_PROXY_CERT_INFO = x509.ObjectIdentifier("1.3.6.1.4.1.3536.1.222")
+
+ALTERNATIVE_NAMES = {ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.ISSUER_ALTERNATIVE_NAME}
 
 # Policy languages as DER contents of their OIDs.
 INHERIT_ALL = bytes.fromhex("2b06010505071501")  # 1.3.6.1.5.5.7.21.1
@@ -128,6 +130,16 @@ def check_policy(certificate: x509.Certificate) -> None:
         raise Unauthenticated(
             f"this proxy has a policy of its own, only full (inherit-all) proxies are accepted: {MAKE_ONE}",
             code="proxy_policy",
+        )
+
+
+def check_extensions(certificate: x509.Certificate) -> None:
+    """RFC 3820 sections 3.7 and 3.9. OpenSSL refuses these too (4.0: "unable to get issuer"), but not in such words."""
+    names = {each.oid for each in certificate.extensions} & ALTERNATIVE_NAMES
+    constraints = extension(certificate, ExtensionOID.BASIC_CONSTRAINTS)
+    if names or (constraints and isinstance(constraints.value, x509.BasicConstraints) and constraints.value.ca):
+        raise Unauthenticated(
+            f"a proxy must be neither an authority nor have alternative names: {MAKE_ONE}", code="proxy_extension"
         )
 
 

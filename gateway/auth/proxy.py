@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from gateway.auth.certificates import (
+    check_extensions,
     check_policy,
     check_strength,
     check_validity,
@@ -171,6 +172,7 @@ def check_kinds(chain: Sequence[x509.Certificate]) -> int:
         )
     for proxy in chain[:depth]:
         check_policy(proxy)
+        check_extensions(proxy)
     if depth == len(chain):
         raise Unauthenticated(
             f"your own certificate is missing behind the proxy: send the whole proxy file, or {MAKE_ONE}",

@@ -18,6 +18,9 @@ SEND_IT = "send the output of `base64 -w0` of the proxy file"
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 KEY_LABELS = ("RSA PRIVATE KEY", "PRIVATE KEY", "EC PRIVATE KEY")
+# The only labels that are repeated in a message: any other may be part of a key, behind a dash that got lost.
+LABELS = ("CERTIFICATE", "ENCRYPTED PRIVATE KEY", "X509 CRL", "EC PARAMETERS", "PUBLIC KEY", *KEY_LABELS)
+UNKNOWN_LABEL = "something unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ def pem_blocks(text: bytes) -> list[tuple[str, bytes]]:
         body, end, after = rest.partition(b"-----END " + label + b"-----")
         if not end or b"-----END " in before + after:
             raise Unauthenticated(f"the PEM of the proxy file is cut short: {SEND_IT}", code="proxy_pem")
-        blocks.append((label.decode("ascii", "replace"), body))
+        blocks.append((next((known for known in LABELS if known.encode() == label), UNKNOWN_LABEL), body))
     return blocks
 
 
@@ -129,9 +132,25 @@ def der(body: bytes) -> bytes | None:
 
 def certificate(body: bytes) -> x509.Certificate:
     encoded = der(body)
+    parsed = None if encoded is None else parse(encoded)
+    if parsed is None:
+        raise unreadable_certificate()
+    return parsed
+
+
+def unreadable_certificate() -> Unauthenticated:
+    return Unauthenticated(f"a certificate in the proxy file cannot be read: {MAKE_ONE}", code="proxy_certificate")
+
+
+def parse(encoded: bytes) -> x509.Certificate | None:
+    """A certificate, with everything tried that cryptography parses only when asked; None where any of it fails.
+
+    It fails with more kinds of exceptions than are documented (cryptography 50).
+    """
     try:
-        if encoded is not None:
-            return x509.load_der_x509_certificate(encoded)
-    except ValueError:
-        pass
-    raise Unauthenticated(f"a certificate in the proxy file cannot be read: {MAKE_ONE}", code="proxy_certificate")
+        parsed = x509.load_der_x509_certificate(encoded)
+        for part in ("subject", "issuer", "serial_number", "extensions", "not_valid_before_utc", "not_valid_after_utc"):
+            getattr(parsed, part)
+    except Exception:
+        return None
+    return parsed

@@ -19,7 +19,7 @@ from cryptography import x509
 from OpenSSL import crypto
 
 from gateway.auth.certificates import slash_form, utc
-from gateway.auth.proxy_file import MAKE_ONE
+from gateway.auth.proxy_file import MAKE_ONE, unreadable_certificate
 from gateway.auth.signing_policy import SigningPolicy, SigningPolicyError, may_sign, parse_signing_policy
 from gateway.errors import Unauthenticated
 
@@ -78,17 +78,19 @@ class Trust:
 
     def verified_chain(self, sent: Sequence[x509.Certificate]) -> list[crypto.X509]:
         """RFC 5280 section 6 with RFC 3820 section 4: names, signatures, path lengths, key usage, validity."""
-        leaf, *untrusted = [crypto.X509.from_cryptography(each) for each in sent]
-        problem: crypto.X509StoreContextError
+        problem: Unauthenticated
         try:
+            leaf, *untrusted = [crypto.X509.from_cryptography(each) for each in sent]
             return crypto.X509StoreContext(self.store, leaf, untrusted).get_verified_chain()
         except crypto.X509StoreContextError as error:
-            problem = error
-        raise refusal(problem)
+            problem = refusal(error)
+        except crypto.Error:  # OpenSSL reads some DER more strictly than cryptography
+            problem = unreadable_certificate()
+        raise problem
 
     def check_revocation(self, chain: Sequence[crypto.X509], *, required: bool) -> None:
         """Every certificate from the end entity to the root, against the CRL of its issuer where there is one."""
-        problem: crypto.X509StoreContextError | None = None
+        problem: Unauthenticated | None = None
         for position, certificate in enumerate(chain):
             issuer = chain[min(position + 1, len(chain) - 1)]
             if not (required or self.has_crl(issuer)):
@@ -96,10 +98,10 @@ class Trust:
             try:
                 crypto.X509StoreContext(self.crl_store, certificate, chain[position + 1 :]).verify_certificate()
             except crypto.X509StoreContextError as error:
-                problem = error
+                problem = refusal(error)
                 break
         if problem is not None:
-            raise refusal(problem)
+            raise problem
 
     def check_signing_policies(self, chain: Sequence[crypto.X509], *, required: bool) -> None:
         """Every name from the end entity upwards must be one that its issuer may sign."""

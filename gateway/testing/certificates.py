@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
@@ -31,6 +31,12 @@ LIMITED = "1.3.6.1.4.1.3536.1.1.1.9"
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 Extension = tuple[x509.ExtensionType, bool]
 
+# The digest in the OID 1.2.840.113549.1.1.x of a signature algorithm.
+RSA_WITH: dict[type, bytes] = {
+    hashes.MD5: bytes.fromhex("2a864886f70d010104"),
+    hashes.SHA1: bytes.fromhex("2a864886f70d010105"),
+    hashes.SHA256: bytes.fromhex("2a864886f70d01010b"),
+}
 DAY = timedelta(days=1)
 KEY_USAGES = (
     "digital_signature",
@@ -238,7 +244,25 @@ def sign(
     )
     for value, critical in extensions:
         builder = builder.add_extension(value, critical)
-    return builder.sign(issuer_key, digest or hashes.SHA256())  # type: ignore[arg-type]
+    certificate = builder.sign(issuer_key, hashes.SHA256())
+    return certificate if digest is None else resigned(certificate, issuer_key, digest)  # type: ignore[arg-type]
+
+
+def resigned(
+    certificate: x509.Certificate,
+    issuer_key: rsa.RSAPrivateKey,
+    digest: hashes.HashAlgorithm,
+    *altered: tuple[bytes, bytes],
+) -> x509.Certificate:
+    """The certificate with bytes altered and signed again, for what cryptography will not make (50 refuses SHA-1)."""
+    content, encoded = certificate.tbs_certificate_bytes, certificate.public_bytes(Encoding.DER)
+    head, tail = encoded[: encoded.index(content)], encoded[encoded.index(content) + len(content) :]
+    for old, new in ((RSA_WITH[hashes.SHA256], RSA_WITH[type(digest)]), *altered):
+        if len(old) != len(new) or old not in content:
+            raise ValueError("only bytes that are there can be altered, and by as many")
+        content, tail = content.replace(old, new), tail.replace(old, new)
+    signature = issuer_key.sign(content, padding.PKCS1v15(), digest)
+    return x509.load_der_x509_certificate(head + content + tail[: -len(signature)] + signature)
 
 
 def extended(above: x509.Name, common_name: str) -> x509.Name:
@@ -277,7 +301,8 @@ def oid(dotted: str) -> bytes:
 
 def tlv(tag: int, content: bytes) -> bytes:
     size = len(content)
-    length = bytes([size]) if size < 0x80 else bytes([0x82, size >> 8, size & 0xFF])
+    octets = size.to_bytes((size.bit_length() + 7) // 8)
+    length = bytes([size]) if size < 0x80 else bytes([0x80 | len(octets)]) + octets
     return bytes([tag]) + length + content
 
 
@@ -311,8 +336,7 @@ def policy_file(authority: str, pattern: str) -> str:
 
 def put(path: Path, content: bytes, mode: int = 0o644) -> None:
     """A file that is there whole or not at all, and readable by nobody else from the first moment."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
     fresh.replace(path)
