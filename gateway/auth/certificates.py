@@ -184,7 +184,9 @@ def check_validity(certificate: x509.Certificate, what: str, now: datetime) -> N
 
 
 def renew(certificate: x509.Certificate) -> str:
-    return MAKE_ONE if is_proxy(certificate) else "ask your certificate authority for a new certificate"
+    if is_proxy(certificate):
+        return "make a new one with `grid-proxy-init -rfc -bits 2048`"
+    return "ask your certificate authority for a new certificate"
 
 
 def utc(moment: datetime) -> str:
@@ -221,7 +223,7 @@ def check_key(certificate: x509.Certificate, what: str, smallest: int) -> None:
         if not (smallest <= key.key_size <= LARGEST_RSA and 3 <= exponent < 2**64 and exponent % 2):
             raise Unauthenticated(
                 f"the key of {what} has {key.key_size} bits, RSA keys need {smallest} to {LARGEST_RSA} bits "
-                f"and a small odd exponent: {renew(certificate)}, with `-bits 2048`",
+                f"and a small odd exponent: {renew(certificate)}",
                 code="proxy_weak_key",
             )
     elif isinstance(key, ec.EllipticCurvePublicKey):
