@@ -28,6 +28,7 @@ from gateway import (
     Command,
     Conflict,
     HostDown,
+    InvalidSchedulerAnswer,
     JobReport,
     JobSpec,
     JobState,
@@ -270,6 +271,13 @@ def _number(native_id: str) -> int | None:
 
 
 def _report(job: Any) -> JobReport:
+    try:
+        return _readable(job)
+    except (TypeError, ValueError, OverflowError) as problem:
+        raise InvalidSchedulerAnswer(f"the spool's entry of job {job['id']} cannot be read: {problem}") from None
+
+
+def _readable(job: Any) -> JobReport:
     known = job["state"] in set(JobState)
     return JobReport(
         native_id=str(job["id"]),
@@ -280,7 +288,7 @@ def _report(job: Any) -> JobReport:
         signal=job["signal"],
         reason=job["reason"],
         nodes=1,
-        cores=job["cores"],
+        cores=int(job["cores"]),
         start_time=_time(job["started_at"]),
         end_time=_time(job["ended_at"]),
         working_directory=job["working_directory"],

@@ -1,0 +1,665 @@
+"""The suite that every backend passes, ours and yours. It runs against a real scheduler, as real accounts.
+
+    # conftest.py
+    import pytest
+    pytest.register_assert_rewrite("gateway.testing.contract")
+
+    # test_contract.py
+    import pytest
+    from gateway import HostContext, RefusedByScheduler
+    from gateway.testing.contract import BackendContract
+    from jobgate_lsf import LsfBackend, LsfOptions
+
+    class TestLsf(BackendContract):
+        poll = 1.0                      # seconds between two looks
+        patience = 120.0                # seconds within which a small job has ended and the accounting knows it
+        unknown_id = "999999"
+
+        @pytest.fixture
+        def backend(self, tmp_path, cluster_transport):
+            host = HostContext("lsf", LsfOptions(), cluster_transport, tmp_path, operator="jobgate")
+            return LsfBackend(host)
+
+        @pytest.fixture
+        def account(self):
+            return "alice"
+
+        @pytest.fixture
+        def other_account(self):
+            return "bob"
+
+        def refusal(self, spec):        # a request that this scheduler itself refuses
+            return dataclasses.replace(spec, queue="nosuchqueue")
+
+        @contextmanager
+        def down(self, backend):        # the scheduler does not answer
+            stop_lsf(); yield; start_lsf()
+
+What a backend does not declare in its `capabilities`, and what a hook above leaves out, is skipped by name: run pytest
+with `-rs`. With JOBGATE_REQUIRE_ALL=1 a hook that is left out is a failure.
+"""
+
+import dataclasses
+import os
+import shlex
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
+from datetime import UTC
+from typing import Any, NoReturn, TypeVar
+
+import pytest
+
+from gateway.backend import ACTIONS, OPTIONAL_FIELDS, Backend, CommandBackend
+from gateway.errors import (
+    Conflict,
+    Forbidden,
+    HostDown,
+    HostTimeout,
+    InvalidSchedulerAnswer,
+    JobgateError,
+    NotFound,
+    RefusedByScheduler,
+)
+from gateway.model import JobReport, JobSpec, JobState, Resources, Submitted
+from gateway.transport import Command, CommandResult, Transport
+
+T = TypeVar("T")
+
+# {mark} is a file that must never come to be
+HOSTILE = {
+    "quotes": 'it\'s "quoted"',
+    "substitution": "$(touch {mark})",
+    "backticks": "`touch {mark}`",
+    "semicolon": "x; touch {mark} #",
+    "quoted-break-out": "'; touch {mark}; '\" ; touch {mark}; \"",
+    "newline": "two\ntouch {mark}\nlines",
+    "directive": "a\n#SBATCH --wrap=x\n#$ -N y\nqueue 3\n",
+    "unicode": "żółć ☃ 作业",
+    "leading-dash": "--help",
+    "separators": "a|b,c;d:e\tf  g=h^i",
+    "percent": "%n %j %A $HOME ${{HOME}} \\n \\\\",
+    "markup": '<job_list>&amp;</job_list>{{"a": 1}}]]>',
+    "glob": "* ? [a-z] ~ !",
+    "long": "n" * 200,
+}
+
+
+class Driver:
+    """One account's jobs on one backend: what the tests say, in their words. Whatever it submitted is stopped at the
+    end."""
+
+    def __init__(self, backend: Backend, account: str, workspace: str, poll: float, patience: float) -> None:
+        self.backend = backend
+        self.account = account
+        self.workspace = workspace
+        self.poll = poll
+        self.patience = patience
+        self.submitted: list[str] = []
+
+    def spec(self, script: str, **more: Any) -> JobSpec:
+        values = {"uuid": str(uuid.uuid4()), "account": self.account, "working_directory": self.workspace}
+        return JobSpec(script=script, **{**values, **more})
+
+    def submit(self, script: str, **more: Any) -> Submitted:
+        return self.hand_over(self.spec(script, **more))
+
+    def hand_over(self, spec: JobSpec) -> Submitted:
+        submitted = self.backend.submit(spec)
+        self.submitted.append(submitted.native_id)
+        return submitted
+
+    def report(self, job: Submitted) -> JobReport | None:
+        return self.backend.query([job.native_id], self.account).get(job.native_id)
+
+    def until(self, job: Submitted, accept: Callable[[JobReport], bool], patience: float | None = None) -> JobReport:
+        """Ask until the report is as wished. A job that the scheduler does not mention for a while is waited for."""
+        return self.eventually(
+            lambda: (report := self.report(job)) and accept(report) and report, lambda: self.report(job), patience
+        )
+
+    def in_state(self, job: Submitted, *states: JobState) -> JobReport:
+        return self.until(job, lambda report: report.state in states)
+
+    def ended(self, job: Submitted, patience: float | None = None) -> JobReport:
+        return self.until(job, lambda report: report.state.final, patience)
+
+    def run(self, script: str, **more: Any) -> tuple[Submitted, JobReport]:
+        job = self.submit(script, **more)
+        return job, self.ended(job)
+
+    def run_or_refused(self, script: str, **more: Any) -> tuple[Submitted, JobReport] | None:
+        """None where the scheduler cannot honour it and says so; it may not honour it in half."""
+        with suppress(RefusedByScheduler):
+            return self.run(script, **more)
+        return None
+
+    def eventually(
+        self, look: Callable[[], T | bool | None], last: Callable[[], object] = str, patience: float | None = None
+    ) -> T:
+        deadline = time.monotonic() + (patience or self.patience)
+        while not (found := look()):
+            if time.monotonic() > deadline:
+                pytest.fail(f"not within {patience or self.patience:g} seconds; last: {last()}")
+            time.sleep(self.poll)
+        return found  # type: ignore[return-value]
+
+    def read(self, path: str | None) -> bytes:
+        assert path is not None
+        assert path.startswith("/")
+        with self.backend.host.transport.open_file(path, self.account, "/") as file:
+            return file.read(0, file.size)
+
+    def output(self, job: Submitted) -> bytes:
+        return self.read(job.stdout_file)
+
+    def exists(self, path: str) -> bool:
+        return self.shell(f"test -e {shlex.quote(path)}").exit_code == 0
+
+    def shell(self, script: str) -> CommandResult:
+        """As the account, on the host."""
+        return self.backend.host.transport.run(Command(("sh", "-c", script)), self.account)
+
+    def stop_all(self) -> None:
+        for native_id in self.submitted:
+            with suppress(JobgateError):
+                self.backend.control("abort", native_id, self.account)
+
+
+BEAT = "#!/bin/sh\nwhile :; do echo x >> beat; sleep 0.1; done\n"
+
+
+class BackendContract:
+    """See the module's first lines for how to use it."""
+
+    poll = 0.5
+    patience = 60.0
+    grace = 15.0
+    """Seconds that an ended job's processes may take to be gone."""
+    wall_time = 60
+    """Seconds: a limit that the scheduler can keep (Slurm counts in minutes)."""
+    wall_time_patience = 240.0
+    unknown_id = "999999999"
+    big_output = 100_000_000
+    big_script = 1 << 20
+    cores = 1
+    gpus: int | None = None
+    """How many may be asked for; None where the host has none."""
+    same_uuid_same_job = False
+    """The backend itself recognises a uuid that it has been given before."""
+
+    # --- what a subclass brings ---------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def backend(self) -> Backend:
+        raise NotImplementedError("a subclass gives the fixture `backend`")
+
+    @pytest.fixture
+    def account(self) -> str:
+        raise NotImplementedError("a subclass gives the fixture `account`")
+
+    @pytest.fixture
+    def other_account(self) -> str | None:
+        """Another account of the host; None where there is none."""
+        return None
+
+    def refusal(self, spec: JobSpec) -> JobSpec | None:
+        """The request changed so that the scheduler refuses it."""
+        return None
+
+    def down(self, backend: Backend) -> AbstractContextManager[object] | None:
+        """While it lasts, the scheduler does not answer."""
+        return None
+
+    def garbage(self, backend: Backend) -> AbstractContextManager[Backend] | None:
+        """While it lasts, the scheduler answers nonsense to a query; gives the backend to ask."""
+        return (
+            _garbling(backend, lambda text: "\x01 no answer\n\ufffd") if isinstance(backend, CommandBackend) else None
+        )
+
+    def cut_short(self, backend: Backend) -> AbstractContextManager[Backend] | None:
+        """While it lasts, half of the scheduler's answer arrives."""
+        return _garbling(backend, lambda text: text[: len(text) // 2])
+
+    # --- fixtures -----------------------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def workspace(self, backend: Backend, account: str) -> Iterator[str]:
+        """A folder of the account's own on the host."""
+        yield from _workspace(backend, account)
+
+    @pytest.fixture
+    def jobs(self, backend: Backend, account: str, workspace: str) -> Iterator[Driver]:
+        driver = Driver(backend, account, workspace, self.poll, self.patience)
+        yield driver
+        driver.stop_all()
+
+    # --- a job's life -------------------------------------------------------------------------------------------------
+
+    def test_a_job_runs_and_finishes(self, jobs: Driver) -> None:
+        job, report = jobs.run("#!/bin/sh\necho out\necho err >&2\n", name="first")
+        assert (report.state, report.exit_code, report.signal) == (JobState.FINISHED, 0, None)
+        assert report.native_id == job.native_id
+        assert report.native_state
+        assert jobs.output(job) == b"out\n"
+        assert jobs.read(job.stderr_file).endswith(b"err\n")
+
+    def test_times_are_utc_and_in_order(self, jobs: Driver) -> None:
+        _, report = jobs.run("#!/bin/sh\nsleep 1\n")
+        assert report.start_time is not None
+        assert report.end_time is not None
+        assert report.start_time.tzinfo is UTC
+        assert report.start_time <= report.end_time
+        assert abs(report.end_time.timestamp() - time.time()) < self.patience + 60
+
+    @pytest.mark.parametrize("code", [0, 1, 77])
+    def test_exit_code(self, jobs: Driver, code: int) -> None:
+        _, report = jobs.run(f"#!/bin/sh\nexit {code}\n")
+        assert (report.state, report.exit_code) == (JobState.FAILED if code else JobState.FINISHED, code)
+
+    def test_killed_by_a_signal(self, jobs: Driver) -> None:
+        _, report = jobs.run("#!/bin/sh\nkill -9 $$\nsleep 60\n")
+        assert (report.state, report.exit_code, report.signal) == (JobState.FAILED, 137, 9)
+
+    def test_running_is_seen(self, jobs: Driver) -> None:
+        job = jobs.submit("#!/bin/sh\nsleep 600\n")
+        report = jobs.in_state(job, JobState.RUNNING)
+        assert report.end_time is None
+        assert report.exit_code is None
+
+    def test_script_runs_as_given(self, jobs: Driver) -> None:
+        script = "#!/usr/bin/env python3\nimport sys\nsys.stdout.write('''$HOME `id` \\\\ \"'%s'\" \tżółć''')"
+        job, report = jobs.run(script)
+        assert report.state is JobState.FINISHED
+        assert jobs.output(job).decode() == "$HOME `id` \\ \"'%s'\" \tżółć"
+
+    def test_big_script(self, jobs: Driver) -> None:
+        line = "# " + "x" * 97 + "\n"
+        script = "#!/bin/sh\n" + line * ((self.big_script - 100) // len(line)) + "echo the end\n"
+        job, report = jobs.run(script)
+        assert report.state is JobState.FINISHED
+        assert jobs.output(job) == b"the end\n"
+
+    def test_big_output(self, jobs: Driver) -> None:
+        job = jobs.submit(f"#!/bin/sh\nhead -c {self.big_output} /dev/zero\nprintf end\n")
+        assert jobs.ended(job, self.patience * 3).state is JobState.FINISHED
+        assert job.stdout_file is not None
+        with jobs.backend.host.transport.open_file(job.stdout_file, jobs.account, "/") as file:
+            assert file.size == self.big_output + 3
+            assert file.read(self.big_output - 1, 100) == b"\0end"
+
+    def test_two_jobs_in_one_folder(self, jobs: Driver) -> None:
+        first, second = (jobs.submit(f"#!/bin/sh\necho {word}\n", name="same") for word in ("one", "two"))
+        jobs.ended(first)
+        jobs.ended(second)
+        assert (jobs.output(first), jobs.output(second)) == (b"one\n", b"two\n")
+
+    def test_many_at_once(self, jobs: Driver) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            submitted = list(pool.map(lambda number: jobs.submit(f"#!/bin/sh\nexit {number}\n"), range(20)))
+        assert len({job.native_id for job in submitted}) == 20
+        assert [jobs.ended(job).exit_code for job in submitted] == list(range(20))
+
+    # --- ending a job -------------------------------------------------------------------------------------------------
+
+    def test_abort_a_running_job(self, jobs: Driver) -> None:
+        job = jobs.submit(BEAT)
+        self._beats(jobs)
+        before = time.monotonic()
+        jobs.backend.control("abort", job.native_id, jobs.account)
+        assert time.monotonic() - before < 10
+        assert jobs.ended(job).state is JobState.CANCELLED
+        self._is_still(jobs)
+
+    def test_abort_reaches_what_left_the_session(self, jobs: Driver) -> None:
+        self._require("setsid", jobs.shell("command -v setsid").exit_code == 0)
+        job = jobs.submit("#!/bin/sh\nsetsid sh -c 'while :; do echo x >> beat; sleep 0.1; done' &\nsleep 600\n")
+        self._beats(jobs)
+        jobs.backend.control("abort", job.native_id, jobs.account)
+        assert jobs.ended(job).state is JobState.CANCELLED
+        self._is_still(jobs)
+
+    def test_abort_again_and_after_the_end(self, jobs: Driver) -> None:
+        job = jobs.submit("#!/bin/sh\nsleep 600\n")
+        jobs.in_state(job, JobState.RUNNING)
+        jobs.backend.control("abort", job.native_id, jobs.account)
+        jobs.backend.control("abort", job.native_id, jobs.account)
+        assert jobs.ended(job).state is JobState.CANCELLED
+        jobs.backend.control("abort", job.native_id, jobs.account)
+        assert jobs.ended(job).state is JobState.CANCELLED
+
+    def test_abort_of_a_finished_job_changes_nothing(self, jobs: Driver) -> None:
+        job, before = jobs.run("#!/bin/sh\nexit 3\n")
+        jobs.backend.control("abort", job.native_id, jobs.account)
+        assert jobs.report(job) == before
+
+    # --- what it does not know ----------------------------------------------------------------------------------------
+
+    def test_unknown_id_is_absent(self, jobs: Driver) -> None:
+        job, _ = jobs.run("#!/bin/sh\n")
+        assert jobs.backend.query([self.unknown_id], jobs.account) == {}
+        answer = jobs.backend.query([self.unknown_id, job.native_id], jobs.account)
+        assert set(answer) == {job.native_id}
+
+    def test_asking_about_nothing(self, backend: Backend, account: str) -> None:
+        assert backend.query([], account) == {}
+
+    def test_unknown_id_cannot_be_controlled(self, backend: Backend, account: str) -> None:
+        with pytest.raises(NotFound):
+            backend.control("abort", self.unknown_id, account)
+
+    @pytest.mark.parametrize("native_id", ["--help", "$(id)", "1;id", "", "0", "\u0661", "1\n2", "9" * 40])
+    def test_hostile_id_is_unknown(self, backend: Backend, account: str, native_id: str) -> None:
+        assert backend.query([native_id], account) == {}
+        with pytest.raises(NotFound):
+            backend.control("abort", native_id, account)
+
+    # --- found again --------------------------------------------------------------------------------------------------
+
+    def test_find_by_uuid(self, jobs: Driver) -> None:
+        spec = jobs.spec("#!/bin/sh\nsleep 2\n")
+        job = jobs.hand_over(spec)
+        found = jobs.eventually(lambda: jobs.backend.find(spec.uuid, jobs.account))
+        assert (found.native_id, found.uuid) == (job.native_id, spec.uuid)
+        jobs.ended(job)
+        found = jobs.eventually(lambda: jobs.backend.find(spec.uuid, jobs.account))
+        assert found.native_id == job.native_id
+
+    def test_find_an_unknown_uuid(self, backend: Backend, account: str) -> None:
+        assert backend.find(str(uuid.uuid4()), account) is None
+
+    def test_the_same_uuid_is_the_same_job(self, jobs: Driver) -> None:
+        self._require("same_uuid_same_job", self.same_uuid_same_job)
+        spec = jobs.spec("#!/bin/sh\necho x >> ran\n")
+        with ThreadPoolExecutor(8) as pool:
+            submitted = set(pool.map(lambda _: jobs.hand_over(spec), range(8)))
+        assert len(submitted) == 1
+        jobs.ended(submitted.pop())
+        assert jobs.read(f"{jobs.workspace}/ran") == b"x\n"
+
+    # --- nothing is executed but the script ---------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("kind", HOSTILE)
+    def test_hostile_name(self, jobs: Driver, kind: str) -> None:
+        mark = f"{jobs.workspace}/mark"
+        plain = jobs.submit("#!/bin/sh\nexit 5\n", name="plain")
+        ran = jobs.run_or_refused("#!/bin/sh\nexit 6\n", name=HOSTILE[kind].format(mark=mark))
+        if ran:
+            assert (ran[1].state, ran[1].exit_code) == (JobState.FAILED, 6)
+            both = jobs.backend.query([plain.native_id, ran[0].native_id], jobs.account)
+            assert set(both) <= {plain.native_id, ran[0].native_id}
+        assert jobs.ended(plain).exit_code == 5
+        assert not jobs.exists(mark)
+
+    @pytest.mark.parametrize("kind", [*HOSTILE, "empty"])
+    def test_hostile_environment_value(self, jobs: Driver, kind: str) -> None:
+        mark = f"{jobs.workspace}/mark"
+        value = HOSTILE.get(kind, "").format(mark=mark)
+        script = '#!/bin/sh\nprintf \'%s|%s\' "${VALUE-unset}" "$SECOND"\n'
+        ran = jobs.run_or_refused(script, environment={"VALUE": value, "SECOND": "2"})
+        if ran:
+            assert ran[1].state is JobState.FINISHED
+            assert jobs.output(ran[0]).decode() == f"{value}|2"
+        assert not jobs.exists(mark)
+
+    @pytest.mark.parametrize("kind", HOSTILE)
+    def test_hostile_working_directory(self, jobs: Driver, kind: str) -> None:
+        mark = "mark"
+        directory = f"{jobs.workspace}/{HOSTILE[kind].format(mark=mark).replace('/', '_')}"
+        ran = jobs.run_or_refused("#!/bin/sh\npwd\necho here > file\n", working_directory=directory)
+        if ran:
+            assert ran[1].state is JobState.FINISHED
+            assert ran[0].working_directory == directory
+            assert jobs.read(f"{directory}/file") == b"here\n"
+            assert jobs.output(ran[0]).decode() == f"{directory}\n"
+        assert not jobs.exists(f"{jobs.workspace}/{mark}")
+        assert not jobs.exists(f"{directory}/{mark}")
+
+    def test_working_directory_is_made(self, jobs: Driver) -> None:
+        directory = f"{jobs.workspace}/not/there/yet"
+        job, report = jobs.run("#!/bin/sh\npwd\n", working_directory=directory)
+        assert report.state is JobState.FINISHED
+        assert jobs.output(job).decode() == f"{directory}\n"
+
+    def test_working_directory_defaults_to_home(self, jobs: Driver) -> None:
+        job, report = jobs.run("#!/bin/sh\npwd -P; cd; pwd -P\n", working_directory=None, name="home")
+        assert report.state is JobState.FINISHED
+        assert len(set(jobs.output(job).split())) == 1
+        jobs.shell(f"rm -f -- {shlex.quote(job.stdout_file or '')} {shlex.quote(job.stderr_file or '')}")
+
+    # --- two users ----------------------------------------------------------------------------------------------------
+
+    def test_nobody_elses_job(self, jobs: Driver, other_account: str | None) -> None:
+        other = self._given("other_account", other_account)
+        spec = jobs.spec("#!/bin/sh\nsleep 3\nexit 4\n")
+        job = jobs.hand_over(spec)
+        for action in sorted(jobs.backend.capabilities.actions):
+            with pytest.raises((NotFound, Forbidden)):
+                jobs.backend.control(action, job.native_id, other)
+        assert jobs.backend.query([job.native_id], other) == {}
+        assert jobs.backend.find(spec.uuid, other) is None
+        assert jobs.ended(job).exit_code == 4
+
+    def test_jobs_run_as_their_account(self, jobs: Driver, other_account: str | None) -> None:
+        other = self._given("other_account", other_account)
+        self._require("accounts of their own", not jobs.backend.host.shared_account)
+        job, _ = jobs.run("#!/bin/sh\nid -un\nid -u\n(umask 077; echo secret > secret)\n")
+        assert jobs.output(job).split()[0].decode() == jobs.account
+        assert jobs.output(job).split()[1] != b"0"
+        with pytest.raises(Forbidden):
+            jobs.backend.host.transport.open_file(f"{jobs.workspace}/secret", other, "/")
+
+    # --- a scheduler that says no, nothing, or nonsense ---------------------------------------------------------------
+
+    def test_refused(self, jobs: Driver) -> None:
+        spec = self._given("refusal", self.refusal(jobs.spec("#!/bin/sh\n")))
+        with pytest.raises(RefusedByScheduler) as refused:
+            jobs.backend.submit(spec)
+        assert refused.value.error_output.strip()
+        assert refused.value.exit_code not in (0, None)
+        assert jobs.backend.find(spec.uuid, jobs.account) is None
+
+    def test_scheduler_down(self, jobs: Driver) -> None:
+        job, _ = jobs.run("#!/bin/sh\n")
+        spec = jobs.spec("#!/bin/sh\n")
+        with self._given("down", self.down(jobs.backend)):
+            with pytest.raises(HostDown):
+                jobs.backend.submit(spec)
+            for ask in (
+                lambda: jobs.backend.query([job.native_id], jobs.account),
+                lambda: jobs.backend.find(spec.uuid, jobs.account),
+                lambda: jobs.backend.cluster(),
+            ):
+                with pytest.raises((HostDown, HostTimeout)):
+                    ask()
+        assert jobs.ended(job).state is JobState.FINISHED
+        assert jobs.backend.find(spec.uuid, jobs.account) is None
+
+    @pytest.mark.parametrize("trouble", ["garbage", "cut_short"])
+    def test_nonsense_is_an_error(self, jobs: Driver, trouble: str) -> None:
+        """Never an empty answer: that would be read as "no such jobs"."""
+        spec = jobs.spec("#!/bin/sh\nsleep 600\n")
+        job = jobs.hand_over(spec)
+        jobs.in_state(job, JobState.RUNNING)
+        with self._given(trouble, getattr(self, trouble)(jobs.backend)) as backend:
+            with pytest.raises(InvalidSchedulerAnswer):
+                backend.query([job.native_id], jobs.account)
+            with pytest.raises(InvalidSchedulerAnswer):
+                backend.find(spec.uuid, jobs.account)
+
+    # --- capabilities -------------------------------------------------------------------------------------------------
+
+    def test_capabilities_are_known_words(self, backend: Backend) -> None:
+        assert backend.capabilities.fields <= set(OPTIONAL_FIELDS)
+        assert {"abort"} <= backend.capabilities.actions <= set(ACTIONS)
+
+    def test_cluster(self, backend: Backend) -> None:
+        cluster = backend.cluster()
+        assert cluster.version
+        assert all(queue.name for queue in cluster.queues)
+        assert all(count >= 0 for count in cluster.nodes.values())
+
+    def test_check_speaks_in_sentences(self, backend: Backend) -> None:
+        assert all(isinstance(problem, str) and problem for problem in backend.check())
+
+    @pytest.mark.parametrize("field", ["nodes", "cores", "memory", "gpus"])
+    def test_resource(self, jobs: Driver, field: str) -> None:
+        self._field(jobs, field)
+        amount = {"nodes": 1, "cores": self.cores, "memory": 64, "gpus": self.gpus}[field]
+        amount = self._given(field, amount)
+        _, report = jobs.run("#!/bin/sh\n", resources=Resources(**{field: amount}))
+        assert report.state is JobState.FINISHED
+        if field in ("nodes", "cores"):
+            assert getattr(report, field) in (None, amount)
+
+    def test_queue(self, jobs: Driver) -> None:
+        self._field(jobs, "queue")
+        queues = jobs.backend.cluster().queues
+        assert queues, "a backend with queues names them"
+        name = next((queue.name for queue in queues if queue.default), queues[0].name)
+        _, report = jobs.run("#!/bin/sh\n", queue=name)
+        assert (report.state, report.queue) == (JobState.FINISHED, name)
+
+    def test_wall_time(self, jobs: Driver) -> None:
+        self._field(jobs, "wall_time")
+        job = jobs.submit("#!/bin/sh\nsleep 900\n", resources=Resources(wall_time=self.wall_time))
+        assert jobs.ended(job, self.wall_time_patience).state is JobState.TIMED_OUT
+
+    def test_priority(self, jobs: Driver) -> None:
+        self._field(jobs, "priority")
+        _, report = jobs.run("#!/bin/sh\n", priority=1)
+        assert report.state is JobState.FINISHED
+
+    def test_stdout_and_stderr(self, jobs: Driver) -> None:
+        self._field(jobs, "stdout", "stderr")
+        job, report = jobs.run("#!/bin/sh\necho out\necho err >&2\n", stdout="my out", stderr=f"{jobs.workspace}/err")
+        assert report.state is JobState.FINISHED
+        assert (job.stdout_file, job.stderr_file) == (f"{jobs.workspace}/my out", f"{jobs.workspace}/err")
+        assert (jobs.output(job), jobs.read(job.stderr_file)) == (b"out\n", b"err\n")
+
+    def test_stdout_and_stderr_in_one_file(self, jobs: Driver) -> None:
+        self._field(jobs, "stdout", "stderr")
+        job, report = jobs.run("#!/bin/sh\necho out\necho err >&2\necho out\n", stdout="both", stderr="both")
+        assert report.state is JobState.FINISHED
+        assert jobs.output(job) == b"out\nerr\nout\n"
+
+    def test_submitted_held(self, jobs: Driver) -> None:
+        self._field(jobs, "hold")
+        job = jobs.submit("#!/bin/sh\necho ran\n", hold=True)
+        jobs.in_state(job, JobState.HELD)
+        time.sleep(2 * self.poll)
+        assert (report := jobs.report(job))
+        assert report.state is JobState.HELD
+        self._action(jobs, "release")
+        jobs.backend.control("release", job.native_id, jobs.account)
+        assert jobs.ended(job).state is JobState.FINISHED
+
+    def test_abort_a_held_job(self, jobs: Driver) -> None:
+        self._field(jobs, "hold")
+        job = jobs.submit("#!/bin/sh\necho x > ran\n", hold=True)
+        jobs.in_state(job, JobState.HELD)
+        jobs.backend.control("abort", job.native_id, jobs.account)
+        assert jobs.ended(job).state is JobState.CANCELLED
+        assert not jobs.exists(f"{jobs.workspace}/ran")
+
+    def test_hold_of_a_running_job(self, jobs: Driver) -> None:
+        self._action(jobs, "hold")
+        job = jobs.submit("#!/bin/sh\nsleep 600\n")
+        jobs.in_state(job, JobState.RUNNING)
+        with pytest.raises(Conflict):
+            jobs.backend.control("hold", job.native_id, jobs.account)
+
+    def test_suspend_and_continue(self, jobs: Driver) -> None:
+        self._action(jobs, "suspend", "continue")
+        job = jobs.submit(BEAT)
+        self._beats(jobs)
+        jobs.backend.control("suspend", job.native_id, jobs.account)
+        jobs.in_state(job, JobState.SUSPENDED)
+        count = self._is_still(jobs)
+        jobs.backend.control("continue", job.native_id, jobs.account)
+        jobs.in_state(job, JobState.RUNNING)
+        jobs.eventually(lambda: self._beats(jobs) > count)
+
+    # --- in the tests' words ------------------------------------------------------------------------------------------
+
+    def _beats(self, jobs: Driver) -> int:
+        """How often the job has written; waits for the first time."""
+
+        def count() -> int:
+            with suppress(NotFound):
+                return len(jobs.read(f"{jobs.workspace}/beat"))
+            return 0
+
+        return jobs.eventually(count)
+
+    def _is_still(self, jobs: Driver) -> int:
+        def same() -> int:
+            before = self._beats(jobs)
+            time.sleep(1.0)
+            return before if self._beats(jobs) == before else 0
+
+        return jobs.eventually(same, patience=self.grace)
+
+    def _field(self, jobs: Driver, *fields: str) -> None:
+        for field in fields:
+            if field not in jobs.backend.capabilities.fields:
+                pytest.skip(f"{jobs.backend.name} does not declare the field {field!r}")
+
+    def _action(self, jobs: Driver, *actions: str) -> None:
+        for action in actions:
+            if action not in jobs.backend.capabilities.actions:
+                pytest.skip(f"{jobs.backend.name} does not declare the action {action!r}")
+
+    def _require(self, what: str, there: bool) -> None:
+        if not there:
+            pytest.skip(f"{type(self).__name__} is without: {what}")
+
+    def _given(self, what: str, value: T | None) -> T:
+        if value is None:
+            missing(f"{type(self).__name__} brings no {what!r}")
+        return value
+
+
+def missing(words: str) -> NoReturn:
+    """Skip; where everything is required (JOBGATE_REQUIRE_ALL=1), fail."""
+    if os.environ.get("JOBGATE_REQUIRE_ALL") == "1":
+        pytest.fail(words)
+    pytest.skip(words)
+
+
+def _workspace(backend: Backend, account: str) -> Iterator[str]:
+    transport = backend.host.transport
+    # resolved, so that `pwd` prints the same
+    made = transport.run(Command(("sh", "-c", 'mkdir -p "$1" && cd "$1" && pwd -P', "sh", _folder_name())), account)
+    assert made.exit_code == 0, made.stderr
+    folder = made.stdout.rstrip("\n")
+    yield folder
+    transport.run(Command(("rm", "-rf", "--", folder)), account)
+
+
+def _folder_name() -> str:
+    return f"contract-{uuid.uuid4().hex[:12]}"
+
+
+class _Garbling:
+    """A transport whose commands succeed and print something else."""
+
+    def __init__(self, inner: Transport, change: Callable[[str], str]) -> None:
+        self._inner = inner
+        self._change = change
+
+    def run(self, command: Command, account: str) -> CommandResult:
+        result = self._inner.run(command, account)
+        return CommandResult(0, self._change(result.stdout), "")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def _garbling(backend: Backend, change: Callable[[str], str]) -> AbstractContextManager[Backend] | None:
+    if not isinstance(backend, CommandBackend):
+        return None
+    transport: Any = _Garbling(backend.host.transport, change)
+    return nullcontext(type(backend)(dataclasses.replace(backend.host, transport=transport)))
