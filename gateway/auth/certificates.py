@@ -195,7 +195,7 @@ def utc(moment: datetime) -> str:
 
 def check_strength(certificate: x509.Certificate, what: str, *, allow_weak: bool = False, anchor: bool = False) -> None:
     """Key, digest and serial number. Nobody relies on the signature of a trust `anchor` under itself."""
-    check_key(certificate, what, SMALLEST_WEAK_RSA if allow_weak else SMALLEST_RSA)
+    check_key(certificate, what, allow_weak=allow_weak)
     if not (allow_weak or anchor) and digest_is_weak(certificate):
         raise Unauthenticated(
             f"{what} is signed with a weak digest (SHA-1 or older): {renew(certificate)}, signed with SHA-256",
@@ -216,8 +216,9 @@ def digest_is_weak(certificate: x509.Certificate) -> bool:
         return True
 
 
-def check_key(certificate: x509.Certificate, what: str, smallest: int) -> None:
-    key = public_key(certificate)
+def check_key(certificate: x509.Certificate, what: str, *, allow_weak: bool = False) -> None:
+    """Also what keeps OpenSSL from computing with numbers of a stranger's choice."""
+    key, smallest = public_key(certificate), SMALLEST_WEAK_RSA if allow_weak else SMALLEST_RSA
     if isinstance(key, rsa.RSAPublicKey):
         exponent = key.public_numbers().e
         if not (smallest <= key.key_size <= LARGEST_RSA and 3 <= exponent < 2**64 and exponent % 2):

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from gateway.auth.certificates import (
     check_extensions,
+    check_key,
     check_policy,
     check_strength,
     check_validity,
@@ -107,6 +108,8 @@ class ProxyVerifier:
             check_validity(certificate, what(position, depth), now)
         for position, certificate in enumerate(chain[: depth + 1]):
             check_strength(certificate, what(position, depth), allow_weak=self.allow_weak)
+        for certificate in chain[depth + 1 :]:
+            check_key(certificate, what(depth + 1, depth), allow_weak=self.allow_weak)
         check_links(chain)
 
         verified = trust.verified_chain(chain)
@@ -114,12 +117,8 @@ class ProxyVerifier:
         if whole[: depth + 1] != list(chain[: depth + 1]):
             raise unrelated()
         for certificate in whole[depth + 1 :]:
-            check_strength(
-                certificate,
-                "the certificate of your authority",
-                allow_weak=self.allow_weak,
-                anchor=certificate is whole[-1],
-            )
+            anchor = certificate is whole[-1]
+            check_strength(certificate, what(depth + 1, depth), allow_weak=self.allow_weak, anchor=anchor)
         check_names(whole[depth:-1])
         trust.check_revocation(verified[depth:], required=self.require_crl)
         trust.check_signing_policies(verified[depth:], required=self.require_signing_policy)

@@ -465,6 +465,12 @@ def enormous_exponent(world: World) -> str:
     return world.proxy(key=OnlyPublic(2**80 + 1)).with_key(key("proxy")).header()
 
 
+@case("proxy_weak_key", "authority")
+def enormous_exponent_of_an_authority(world: World) -> str:
+    first = world.authority.intermediate(f"{ORGANISATION}/CN=First", key=OnlyPublic(2**80 + 1))
+    return world.proxy_of(first.with_key(key("other")).issue(ANN, key=key("ann"))).header()
+
+
 @case("proxy_weak_key", "P-256")
 def small_curve(world: World) -> str:
     return world.proxy(key=make.ec_key(ec.SECP224R1())).header()
