@@ -40,6 +40,8 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
 
     app = Flask("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_ESCAPE * config.limits.script + BODY_BESIDE_SCRIPT
+    # A redirect to a tidier URL would be an answer in HTML; with or without a final slash is the same thing here.
+    app.url_map.merge_slashes = app.url_map.strict_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
     api.register(
         app,

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from gateway.auth.gridmap import GridMap
 from gateway.config import Config, find_config, load_config
 from gateway.errors import ConfigError, JobgateError
 from gateway.plugin_manager import Plugins, load_plugins
@@ -46,6 +47,8 @@ def serve(config_file: Path, bind: str | None, port: int | None, workers: int | 
         os.environ["JOBGATE_BASE_URL"] = f"http://{bind}"
     os.environ["JOBGATE_CONFIG"] = str(config_file.absolute())
     config, _ = _load(config_file)
+    with _plain_errors():
+        GridMap(config.auth.grid_mapfile)  # here a mistake is a line, in a worker it would be a traceback
     os.environ["JOBGATE_HINT"] = _hint(config)
     command = [sys.executable, "-m", "gunicorn", "-c", _gunicorn_settings(config_file)]
     command += ["--bind", bind] if bind else []
@@ -146,9 +149,9 @@ class _plain_errors:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, JobgateError):
-            click.secho(error.message, fg="red", err=True)
-            sys.exit(1)
+        if isinstance(error, ConfigError | JobgateError):
+            click.secho(str(error), fg="red", err=True)
+            sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
 def _gunicorn_settings(config_file: Path) -> str:

@@ -21,6 +21,7 @@ user. Diagnostics for the operator go into the exception's notes and the log, ne
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 FieldErrors = Mapping[str, Sequence[str]]
 
@@ -139,8 +140,8 @@ class HostDown(JobgateError):
     retryable = True
     exit_code = -1
 
-    def __init__(self, message: str, *, retry_after: int = 10, **more: object) -> None:
-        super().__init__(message, headers={"Retry-After": str(retry_after)}, **more)  # type: ignore[arg-type]
+    def __init__(self, message: str, *, retry_after: int = 10, **more: Any) -> None:
+        super().__init__(message, headers={"Retry-After": str(retry_after)}, **more)
 
 
 class OutcomeUnknown(JobgateError):

@@ -32,10 +32,9 @@ def option(kind: fields.Field, default: Any, help_text: str) -> Any:
 def read(section: type[T], table: Mapping[str, Any]) -> tuple[T | None, dict[str, list[str]]]:
     """The section and no mistakes, or None and all mistakes by key (dotted where nested)."""
     try:
-        values = schema_of(section)().load(dict(table))
+        return section(**schema_of(section)().load(dict(table))), {}
     except ValidationError as problem:
         return None, flatten(problem.normalized_messages())
-    return section(**values), {}
 
 
 def schema_of(section: type) -> type[Schema]:

@@ -87,5 +87,11 @@ class Transport(Protocol):
         """End idle connections; the transport can be used again."""
 
 
+def _ssh_options() -> type:
+    from gateway.transport.ssh_options import SshOptions
+
+    return SshOptions
+
+
 # Name in the configuration → the class of its own options, read when needed (None: it has none).
-TRANSPORTS: Mapping[str, Callable[[], type] | None] = {"local": None}
+TRANSPORTS: Mapping[str, Callable[[], type] | None] = {"local": None, "ssh": _ssh_options}
