@@ -28,7 +28,7 @@ from paramiko.common import (  # type: ignore[import-untyped]
 from gateway.transport import Command
 
 CHUNK = 1 << 16
-GOODBYE_SECONDS = 2.0
+FEEDER_SECONDS = 2.0
 SMALL = 1 << 15  # fits into any server's first window
 LONGEST_LINE = (1 << 17) - 1  # Linux takes no longer single argument (MAX_ARG_STRLEN)
 Handler = Callable[[paramiko.Channel, paramiko.Message], None]
@@ -72,9 +72,13 @@ def _refused(channel: paramiko.Channel, message: paramiko.Message) -> None:
 
 
 def _closed(channel: paramiko.Channel, message: paramiko.Message) -> None:
-    _set_closed(channel)
+    with channel.lock:
+        channel._set_closed()
+        channel.host_said_goodbye = True
+        release = channel.release
     channel.get_transport()._unlink_channel(channel.chanid)
-    channel.host_closed.set()
+    if release:
+        _say_goodbye(channel, release)
 
 
 def _set_closed(channel: paramiko.Channel) -> None:
@@ -86,26 +90,35 @@ def _set_closed(channel: paramiko.Channel) -> None:
 def open_channel(transport: paramiko.Transport, timeout: float) -> paramiko.Channel:
     """Raises SSHException, OSError or EOFError where the host refuses it or is gone; then nothing has happened."""
     channel = transport.open_session(timeout=timeout)
-    channel.host_closed = threading.Event()
+    channel.release = None
+    channel.host_said_goodbye = False
     channel.feeder = None
+    channel.ended = channel.left_running = False
     return channel
 
 
-def finish(channel: paramiko.Channel) -> None:
-    """Our goodbye, once, after everything else. The host's own is given a moment: sshd counts a channel against
-    MaxSessions until both have been said."""
-    if channel.status_event.is_set():
-        channel.host_closed.wait(GOODBYE_SECONDS)
+def finish(channel: paramiko.Channel, release: Callable[[], object]) -> None:
+    """Nobody uses the channel any more; `release` is called when it is over for the host too, since until both have
+    said goodbye sshd counts it against MaxSessions. Nobody waits for that: where the command has ended, the host's
+    goodbye is under way and ours will be the answer."""
     _set_closed(channel)
     if channel.feeder:
-        channel.feeder.join(GOODBYE_SECONDS)
+        channel.feeder.join(FEEDER_SECONDS)
         if channel.feeder.is_alive():  # stuck in a send, as is then everything on this connection
             channel.get_transport().close()
-            return
+    with channel.lock:
+        channel.release = release
+        answer_later = channel.ended and not channel.host_said_goodbye
+    if not answer_later:
+        _say_goodbye(channel, release)
+
+
+def _say_goodbye(channel: paramiko.Channel, release: Callable[[], object]) -> None:
     message = paramiko.Message()
     message.add_byte(cMSG_CHANNEL_CLOSE)
     message.add_int(channel.remote_chanid)
     _send(channel, message)
+    release()
 
 
 def _send(channel: paramiko.Channel, message: paramiko.Message) -> Exception | None:
@@ -170,8 +183,11 @@ def execute(channel: paramiko.Channel, line: bytes, stdin: bytes, timeout: float
         channel.feeder.start()
     ended = reader.read(deadline) and channel.status_event.wait(max(0.0, deadline - time.monotonic()))
     exit_code = _exit_code(channel) if ended else None
-    if not ended:
+    if exit_code is None:
         terminate(channel)
+        channel.left_running = True
+    else:
+        channel.ended = True
     return Output(exit_code, bytes(reader.stdout), bytes(reader.stderr))
 
 

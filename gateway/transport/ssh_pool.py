@@ -19,6 +19,7 @@ from gateway.transport.ssh_options import SshOptions
 # which remembers the number of every channel that a connection ever had.
 CONNECTION_SECONDS = 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
+LONGEST_WAIT = 1.0  # nobody tells those who wait that a connection died
 
 
 class Connection:
@@ -27,6 +28,7 @@ class Connection:
     def __init__(self, transport: paramiko.Transport) -> None:
         self.transport = transport
         self.channels = 0
+        self.leaving: set[paramiko.Channel | None] = set()
         self.retired = False
         self.born = self.used = self.heard = time.monotonic()
         self.asked: threading.Event | None = None
@@ -67,8 +69,7 @@ class Pool:
         try:
             yield channel
         finally:
-            finish(channel)
-            self._give_back(connection)
+            self._let_go(connection, channel)
 
     def _open(self, deadline: float) -> tuple[Connection, paramiko.Channel]:
         while True:
@@ -114,7 +115,7 @@ class Pool:
             self._add()
 
     def _with_room(self) -> Connection | None:
-        self.connections = [connection for connection in self.connections if connection.alive or connection.channels]
+        self.connections = [connection for connection in self.connections if connection.alive]
         now = time.monotonic()
         free = [
             connection
@@ -131,7 +132,7 @@ class Pool:
     def _pause(self, deadline: float) -> float:
         now = time.monotonic()
         refused = [c.refused_until - now for c in self.connections if c.usable and c.refused_until > now]
-        return max(0.001, min([deadline - now, *refused]))
+        return max(0.001, min([deadline - now, LONGEST_WAIT, *refused]))
 
     def _add(self) -> None:
         try:
@@ -166,8 +167,15 @@ class Pool:
             retry_after=5,
         )
 
-    def _give_back(self, connection: Connection) -> None:
+    def _let_go(self, connection: Connection, channel: paramiko.Channel) -> None:
+        if channel.left_running:
+            connection.retired = True  # the command occupies one of sshd's sessions there as long as it likes
+        connection.leaving.add(channel)  # paramiko itself would forget it before the host's goodbye
+        finish(channel, lambda: self._give_back(connection, channel))
+
+    def _give_back(self, connection: Connection, channel: paramiko.Channel | None = None) -> None:
         with self._changed:
+            connection.leaving.discard(channel)
             connection.channels -= 1
             connection.used = time.monotonic()
             self._changed.notify()
@@ -217,7 +225,7 @@ class Pool:
 
     def _sweep(self) -> None:
         with self._changed:
-            ended = [c for c in self.connections if not c.channels and not c.usable]
+            ended = [c for c in self.connections if not c.alive or (c.retired and not c.channels)]
             self.connections = [c for c in self.connections if c not in ended]
         for connection in ended:
             connection.transport.close()
