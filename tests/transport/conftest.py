@@ -1,0 +1,5 @@
+"""The fixtures of the real cluster."""
+
+from tests.cluster.fixture import _turn_on_the_cluster, cluster, cluster_alone
+
+__all__ = ["_turn_on_the_cluster", "cluster", "cluster_alone"]
