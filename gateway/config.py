@@ -202,8 +202,7 @@ class _Reader:
             auth = self.section(AuthSection, tables.get("auth", {}), "auth")
             limits = self.section(LimitsSection, tables.get("limits", {}), "limits")
             hosts = self.hosts(tables.get("hosts", {}))
-            if gateway and gateway.default_host and gateway.default_host not in hosts:
-                self.problem("gateway.default_host", f"there is no [hosts.{_key(gateway.default_host)}]")
+            self.default_host(tables.get("gateway"), hosts)
         finally:
             folder.reset(token)
         if self.problems:
@@ -215,8 +214,13 @@ class _Reader:
             self.problem("hosts", 'name at least one host, e.g. [hosts.localhost] with backend = "local"')
             return {}
         hosts = {name: self.host(name, table) for name, table in tables.items()}
-        self.unique_names(hosts)
+        self.unique_names(tables)
         return hosts
+
+    def default_host(self, gateway: Any, hosts: Mapping[str, Any]) -> None:
+        name = gateway.get("default_host") if isinstance(gateway, dict) else None
+        if isinstance(name, str) and name not in hosts:
+            self.problem("gateway.default_host", f"there is no [hosts.{_key(name)}]")
 
     def host(self, name: str, table: Any) -> Any:
         where = f"hosts.{_key(name)}"
@@ -251,10 +255,11 @@ class _Reader:
         options_type = TRANSPORTS.get(transport) if isinstance(transport, str) else None
         return options_type and self.section(options_type(), table.get(transport, {}), f"{where}.{transport}")
 
-    def unique_names(self, hosts: Mapping[str, HostConfig | None]) -> None:
-        taken = set(hosts)
-        for name, host in hosts.items():
-            for alias in host.section.aliases if host else ():
+    def unique_names(self, tables: Mapping[str, Any]) -> None:
+        taken = set(tables)
+        for name, table in tables.items():
+            aliases = table.get("aliases") if isinstance(table, dict) else None
+            for alias in aliases if isinstance(aliases, list) else ():
                 if alias in taken:
                     self.problem(f"hosts.{_key(name)}.aliases", f"{alias!r} is another host's name already")
                 taken.add(alias)

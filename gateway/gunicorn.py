@@ -36,9 +36,20 @@ def when_ready(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Keep up with the schedulers before the first request comes. The application may be wrapped in middleware."""
-    services = getattr(worker.wsgi, "extensions", {}).get("jobgate")
+    services = _services(worker)
     if services and services.config.gateway.ticker:
         services.ticker.start()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """A worker that is told to go gives its leases back first."""
+    services = _services(worker)
+    if services:
+        services.ticker.stop()
+
+
+def _services(worker: Any) -> Any:
+    return getattr(getattr(worker, "wsgi", None), "extensions", {}).get("jobgate")
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -12,8 +12,9 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,9 +27,10 @@ from gateway.store import HostStore, Repository
 
 log = logging.getLogger(__name__)
 
-LEASE_SECONDS = 120.0  # longer than any query; whoever dies with a lease holds a host up for so long
+LEASE_SECONDS = 15.0  # whoever dies with a lease holds a host up for so long; a slow query renews it
 LONGEST_BACK_OFF = 300.0
 INFO_SECONDS = 60.0  # how old queues and nodes in /api/hosts may be
+STOP_SECONDS = 10.0
 GRACE_SECONDS = 10.0  # beyond the submit timeout: before that, whoever submits may still be at it
 REPORTED = (
     "state",
@@ -81,7 +83,8 @@ class Sync:
             return None
         failures = self.host_store.get(host.name).failures
         try:
-            learnt = self._ask(host)
+            with self._kept(host.name, holder):
+                learnt = self._ask(host)
         except JobgateError as problem:
             self._failed(host, holder, at, failures, problem.message)
             return problem.message
@@ -92,6 +95,22 @@ class Sync:
         next_poll = at + host.config.section.poll_interval
         self.host_store.end_lease(host.name, holder, next_poll=next_poll, failures=0, **learnt)
         return "ok"
+
+    @contextmanager
+    def _kept(self, name: str, holder: str) -> Iterator[None]:
+        """Renews the lease for as long as the block takes."""
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(LEASE_SECONDS / 3):
+                with suppress(JobgateError):
+                    self.host_store.renew_lease(name, holder, self.clock() + LEASE_SECONDS)
+
+        threading.Thread(target=renew, name=f"lease-{name}", daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
 
     def _failed(self, host: Host, holder: str, at: float, failures: int, words: str) -> None:
         wait = back_off(host.config.section.poll_interval, failures)
@@ -207,6 +226,7 @@ class Ticker:
         self.pid = 0
         self.lock = threading.Lock()
         self.stopping = threading.Event()
+        self.threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Start the threads of this process; nothing when they run already."""
@@ -215,11 +235,19 @@ class Ticker:
         with self.lock:
             if self.pid != os.getpid():
                 self.pid = os.getpid()
-                for host in self.sync.hosts:
-                    threading.Thread(target=self._run, args=(host,), name=f"tick-{host.name}", daemon=True).start()
+                self.threads = [
+                    threading.Thread(target=self._run, args=(host,), name=f"tick-{host.name}", daemon=True)
+                    for host in self.sync.hosts
+                ]
+                for thread in self.threads:
+                    thread.start()
 
     def stop(self) -> None:
+        """Let the threads end what they are at, so that no lease stays behind."""
         self.stopping.set()
+        end = time.monotonic() + STOP_SECONDS
+        for thread in self.threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _run(self, host: Host) -> None:
         while not self.stopping.is_set():

@@ -148,7 +148,8 @@ class Server:
         until(self._ready, f"the gateway did not come up; see {self.log}")
 
     def _ready(self) -> bool:
-        assert self.process and self.process.poll() is None, self.log.read_text()
+        assert self.process
+        assert self.process.poll() is None, self.log.read_text()
         try:
             return self.http.get("/ready").status_code == 200
         except httpx.TransportError:

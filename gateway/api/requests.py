@@ -12,6 +12,7 @@ import marshmallow as ma
 from flask import Flask, Request, Response, current_app, g, request
 from flask_smorest import Blueprint
 from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from gateway.errors import BadRequest, Unprocessable
 from gateway.logs import request_id
@@ -87,6 +88,8 @@ class Parser(FlaskParser):
 
     def load_json(self, req: Request, schema: ma.Schema) -> Any:
         g.body = req.get_data(cache=False)
+        if len(g.body) >= (req.max_content_length or len(g.body) + 1):
+            raise RequestEntityTooLarge  # a chunked body: werkzeug 3.1 just stops reading at the limit
         if not g.body:
             raise BadRequest("the body is empty; send a JSON object")
         return read_json(g.body)

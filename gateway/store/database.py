@@ -51,7 +51,11 @@ class Database:
     def migrate(self) -> None:
         """Bring the schema up to date. Two gateways may do so at once: one waits for the other."""
         if self.sqlite:
-            Path(self.engine.url.database or "").parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(self.engine.url.database or "").parent
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as problem:
+                raise HostDown(f"the folder of the gateway's database cannot be made: {problem}") from None
         if self.revision() == self.newest_revision():
             return
         with self.writing() as connection:

@@ -67,6 +67,12 @@ class HostStore:
             query = update(hosts).where(hosts.c.name == name, due).values(holder=holder, lease_until=at + seconds)
             return connection.execute(query).rowcount == 1
 
+    def renew_lease(self, name: str, holder: str, until: float) -> None:
+        """Keep a lease that is held; nothing where somebody else has taken it meanwhile."""
+        query = update(hosts).where(hosts.c.name == name, hosts.c.holder == holder).values(lease_until=until)
+        with self.database.writing() as connection:
+            connection.execute(query)
+
     def end_lease(self, name: str, holder: str, **values: Any) -> None:
         """Give the lease back and write what was learnt; nothing where somebody else has taken it meanwhile."""
         query = update(hosts).where(hosts.c.name == name, hosts.c.holder == holder).values(holder=None, **values)

@@ -66,8 +66,9 @@ def test_history(gateway: InProcess, jobs: list[dict]) -> None:
     gateway.call("PUT", f"/api/jobs/{jobs[0]['job_id']}", json={"action": "release"})
     gateway.ended(jobs[0]["job_id"])
     history = gateway.call("GET", f"/api/jobs/{jobs[0]['job_id']}/events").get_json()
-    assert [(event["before"], event["state"]) for event in history][:2] == [(None, "submitting"), ("submitting", "held")]
-    assert history[-1]["state"] == "finished"
+    moves = [(event["before"], event["state"]) for event in history]
+    assert moves[:2] == [(None, "submitting"), ("submitting", "held")]
+    assert moves[-1][1] == "finished"
 
 
 def test_idempotency_key(gateway: InProcess) -> None:

@@ -1,0 +1,263 @@
+"""The tick: states change on evidence only. A scheduler that lies, fails or forgets is played by a backend of the
+tests' own, since a real one does so only when nobody looks."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway import (
+    Backend,
+    ClusterInfo,
+    HostDown,
+    HostTimeout,
+    InvalidSchedulerAnswer,
+    Job,
+    JobgateError,
+    JobReport,
+    JobSpec,
+    JobState,
+    OutcomeUnknown,
+    RefusedByScheduler,
+    Submitted,
+    hookimpl,
+)
+from gateway.plugin_manager import load_plugins
+from gateway.sync import back_off, news
+from tests.gateways import InProcess, World, error
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Liar(Backend):
+    """A scheduler whose answers a test sets."""
+
+    name = "liar"
+
+    def __init__(self, host) -> None:
+        super().__init__(host)
+        self.jobs: dict[str, JobReport] = {}
+        self.on_submit: JobgateError | None = None
+        self.reached = True  # whether a submit that fails has reached the scheduler
+        self.on_query: Exception | None = None
+        self.on_find: JobgateError | None = None
+        self.queries: list[tuple[list[str], str | None]] = []
+
+    def submit(self, spec: JobSpec) -> Submitted:
+        native_id = str(len(self.jobs) + 1)
+        if self.on_submit is None or self.reached:
+            self.jobs[native_id] = JobReport(native_id, JobState.QUEUED, "PENDING", uuid=spec.uuid)
+        if self.on_submit:
+            raise self.on_submit
+        return Submitted(native_id, "/tmp")
+
+    def query(self, native_ids: Collection[str], account: str | None) -> Mapping[str, JobReport]:
+        self.queries.append((sorted(native_ids), account))
+        if self.on_query:
+            raise self.on_query
+        return {name: report for name, report in self.jobs.items() if name in native_ids}
+
+    def find(self, uuid: str, account: str) -> JobReport | None:
+        if self.on_find:
+            raise self.on_find
+        return next((report for report in self.jobs.values() if report.uuid == uuid), None)
+
+    def control(self, action: str, native_id: str, account: str) -> None: ...
+
+    def cluster(self) -> ClusterInfo:
+        return ClusterInfo("liar 1.0")
+
+    def turn(self, native_id: str, **changes: object) -> None:
+        self.jobs[native_id] = replace(self.jobs[native_id], **changes)
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC).timestamp()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def gateway(world: World, tmp_path: Path):
+    class Plugin:
+        @hookimpl
+        def register_backends(self):
+            return [Liar]
+
+    host = 'slots = 1\n[hosts.far]\nbackend = "liar"\npoll_interval = 5\n[hosts.slow]\nbackend = "liar"\n'
+    plugins = load_plugins(("liar", Plugin()))
+    with InProcess(world, tmp_path, plugins=plugins, host=host) as gateway:
+        gateway.liar = gateway.services.hosts.by_name["far"].backend
+        gateway.clock = gateway.services.ticker.sync.clock = Clock()
+        yield gateway
+
+
+def later(gateway, seconds: float = 6) -> dict:
+    """So many seconds on, one tick, and the job that was submitted first."""
+    gateway.clock.now += seconds
+    gateway.tick()
+    return gateway.call("GET", "/api/jobs?host=far&sort=number").get_json()[0]
+
+
+def submit(gateway, **more):
+    return gateway.call("POST", "/api/jobs", json={"host": "far", "script": "x"}, **more)
+
+
+def test_a_state_follows_the_scheduler(gateway) -> None:
+    assert submit(gateway).status_code == 201
+    gateway.liar.turn("1", state=JobState.RUNNING, native_state="RUNNING", start_time=START, nodes=2, cores=8)
+    job = later(gateway)
+    assert (job["status"], job["native_state"], job["nodes"], job["cores"]) == ("RUNNING", "RUNNING", "2", "8")
+    gateway.liar.turn("1", state=JobState.TIMED_OUT, native_state="TIMEOUT", end_time=START + timedelta(hours=30))
+    job = later(gateway)
+    assert (job["status"], job["state"], job["wall_time"]) == ("ERROR", "timed_out", "1-06:00:00")
+    del gateway.liar.jobs["1"]  # the scheduler forgets; the attributes stay for ever
+    assert later(gateway, 10_000) == job
+
+
+def test_missing_is_not_done(gateway) -> None:
+    submit(gateway)
+    gateway.liar.turn("1", state=JobState.RUNNING, native_state="RUNNING")
+    later(gateway)
+    gone = gateway.liar.jobs.pop("1")
+    job = later(gateway)
+    assert (job["state"], job["stale"]) == ("running", True)
+    assert later(gateway, 3000)["state"] == "running"
+    assert later(gateway, 1000)["state"] == "lost"
+    gateway.liar.jobs["1"] = gone
+    job = later(gateway)
+    assert (job["state"], job["stale"], job["reason"]) == ("running", False, None)
+
+
+@pytest.mark.parametrize(
+    "fault", [HostDown("off"), HostTimeout("slow"), InvalidSchedulerAnswer("garbage"), RuntimeError("a plugin's bug")]
+)
+def test_a_query_that_fails_changes_no_state(gateway, fault: Exception) -> None:
+    submit(gateway)
+    gateway.liar.turn("1", state=JobState.RUNNING, native_state="RUNNING")
+    before = later(gateway)
+    gateway.liar.on_query = fault
+    assert later(gateway) | {"as_of": ""} == before | {"as_of": ""}
+    health = gateway.call("GET", "/api/hosts/far").get_json()["health"]
+    assert not health["ok"]
+    assert str(fault) in health["last_error"]
+    gateway.liar.on_query = None
+    later(gateway, 400)
+    assert gateway.call("GET", "/api/hosts/far").get_json()["health"]["ok"]
+
+
+def test_a_failing_host_is_left_alone_for_a_growing_while(gateway) -> None:
+    submit(gateway)
+    gateway.liar.on_query = HostDown("off")
+    asked = []
+    for _ in range(200):
+        later(gateway, 5)
+        asked.append(len(gateway.liar.queries))
+    assert 5 < asked[-1] < 20
+    assert all(1 <= back_off(5, failures) <= 300 for failures in range(100))
+
+
+def test_one_query_per_interval_however_often_it_ticks(gateway) -> None:
+    submit(gateway)
+    submit(gateway, user="bob")
+    later(gateway)
+    for _ in range(10):
+        gateway.tick()
+    # no operator is set, so one per account with live jobs
+    assert gateway.liar.queries == [(["1"], "ann"), (["2"], "bob")]
+
+
+def test_a_submit_that_times_out_but_got_there_is_adopted_at_once(gateway) -> None:
+    gateway.liar.on_submit = HostTimeout("timeout occurred", standard_output="Submitted ba")
+    assert submit(gateway).status_code == 201
+
+
+@pytest.mark.parametrize(("fault", "status"), [(HostTimeout("timeout"), 408), (OutcomeUnknown("cut"), 504)])
+def test_a_submit_whose_outcome_is_not_known(gateway, fault: JobgateError, status: int) -> None:
+    gateway.liar.on_submit, gateway.liar.on_find = fault, HostDown("off")
+    fault.standard_output = "whatever was printed"
+    answer = submit(gateway, headers={"Idempotency-Key": "k"})
+    said = error(answer)
+    assert (answer.status_code, said["retryable"], said["exit_code"]) == (status, True, -1)
+    assert said["standard_output"] == "whatever was printed"
+    truth = answer.headers["Location"].removeprefix("http://testserver")
+    assert gateway.call("GET", truth).get_json()["state"] == "submitting"
+    assert said["uuid"] in truth
+    again = submit(gateway, headers={"Idempotency-Key": "k"})
+    assert (again.status_code, again.get_json()["uuid"]) == (200, said["uuid"])
+    gateway.liar.on_submit = gateway.liar.on_find = None
+    later(gateway, 1)
+    assert gateway.call("GET", truth).get_json()["state"] == "submitting"  # still within the grace period
+    later(gateway, 60)
+    assert gateway.call("GET", truth).get_json()["job_id"] == "1.far"
+    assert len(gateway.liar.jobs) == 1
+
+
+def test_a_submit_that_never_got_there(gateway) -> None:
+    gateway.liar.on_submit, gateway.liar.reached = OutcomeUnknown("cut"), False
+    assert submit(gateway).status_code == 504
+    gateway.liar.on_submit = None
+    job = later(gateway, 60)
+    assert (job["state"], job["status"]) == ("submit_failed", "ERROR")
+    assert gateway.liar.jobs == {}
+
+
+def test_a_gateway_that_dies_in_a_submit(gateway) -> None:
+    """The client was never answered, so what did not get there is handed over again, and what did is adopted."""
+
+    class Killed(BaseException):
+        pass
+
+    for reached in (True, False):
+        gateway.liar.on_submit, gateway.liar.reached = Killed(), reached
+        with pytest.raises(Killed):
+            submit(gateway)
+    gateway.liar.on_submit = None
+    later(gateway, 60)
+    jobs = gateway.call("GET", "/api/jobs").get_json()
+    assert [job["state"] for job in jobs] == ["queued", "queued"]
+    assert len(gateway.liar.jobs) == 2
+
+
+def test_a_refused_or_undeliverable_submit_leaves_nothing(gateway) -> None:
+    gateway.liar.reached = False
+    for fault, status in (
+        (RefusedByScheduler("no such partition", exit_code=1, error_output="sbatch: error"), 422),
+        (HostDown("off"), 503),
+    ):
+        gateway.liar.on_submit = fault
+        answer = submit(gateway)
+        assert answer.status_code == status
+        assert error(answer)["error_output"] == fault.error_output
+        assert gateway.call("GET", "/api/jobs").get_json() == []
+    assert answer.headers["Retry-After"]
+
+
+def test_delete_of_a_job_whose_submission_is_not_settled(gateway) -> None:
+    gateway.liar.on_submit, gateway.liar.on_find = OutcomeUnknown("cut"), HostDown("off")
+    uuid = error(submit(gateway))["uuid"]
+    assert gateway.call("DELETE", f"/api/jobs/{uuid}").status_code == 409
+
+
+def test_an_unchanged_job_is_not_written(gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.store.hosts.RECENT_SECONDS", 0)
+    submit(gateway)
+    later(gateway)
+    before = gateway.job("1.far")
+    after = later(gateway)
+    assert before["updated_at"] == after["updated_at"]
+    assert before["as_of"] < after["as_of"]  # fresh all the same: the host has answered
+
+
+def test_news_of_an_unknown_word() -> None:
+    job = Job(1, "u", "/CN=Ann", "ann", "far", JobState.QUEUED, START, START, native_id="1")
+    report = JobReport("1", JobState.UNKNOWN, "LEVITATING")
+    changed = news(job, report, START, None, timedelta(hours=1))
+    assert (changed["state"], changed["native_state"]) == (JobState.UNKNOWN, "LEVITATING")
+    assert JobState.UNKNOWN.status == "RUNNING"  # neither done nor failed
