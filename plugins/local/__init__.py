@@ -27,6 +27,7 @@ from gateway import (
     ClusterInfo,
     Command,
     Conflict,
+    HostContext,
     HostDown,
     InvalidSchedulerAnswer,
     JobReport,
@@ -65,7 +66,7 @@ class LocalBackend(Backend):
     )
     options_type = LocalOptions
 
-    def __init__(self, host: Any) -> None:
+    def __init__(self, host: HostContext) -> None:
         super().__init__(host)
         self._queue = spool.Spool(str(host.state_dir.absolute()))
         self._spawned: list[int] = []

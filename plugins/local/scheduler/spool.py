@@ -72,17 +72,18 @@ class WrongState(Exception):
 
 
 class Spool:
-    """One host's spool in a folder. Safe to use from many threads and after a fork: each thread has a connection."""
+    """One host's spool in a folder. Safe to use from many threads: each has a connection."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.file = os.path.join(folder, "spool.sqlite")  # noqa: PTH118
         self._local = threading.local()
+        self._writing = threading.Lock()  # SQLite lets waiting writers sleep and race; threads can queue up
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
         """All of it or nothing, alone among the writers. `durable`: it also outlives a power cut."""
-        with self.reading() as connection:
+        with self._writing, self.reading() as connection:
             connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
             try:

@@ -45,7 +45,8 @@ def _work(queue: Spool) -> None:
         job = spool.claim(queue, number)
         if job is None:
             return
-        spool.dispatch(queue, lambda: launch.orphan(queue.folder))
+        with suppress(SpoolError):  # the next who calls may start more; this job is not to suffer
+            spool.dispatch(queue, lambda: launch.orphan(queue.folder))
         if not _run(queue, job):
             return  # something of the job would not go; it must not count as the next one's
 
