@@ -26,6 +26,13 @@ lint: dev                       ## ruff and mypy
 bench: dev                      ## measure; prints a table, writes var/bench.json
 	@$(BIN)/python tests/bench/run.py $(ARGS)
 
+cluster-up:                     ## build and start the real test cluster (root on Debian, 1 GB; tests/cluster/README.md)
+	@tests/packages cluster
+	@tests/cluster/cluster up
+
+cluster-down:                   ## stop it; what was built is kept
+	@tests/cluster/cluster down
+
 .venv/bin/python:
 	@tools/venv $(PYTHON) .venv
 

@@ -7,7 +7,10 @@ from gateway.backend import (
     CommandBackend,
     HostContext,
     Queue,
+    in_folder,
+    split_folder,
 )
+from gateway.directives import Directive, contradictions, directive_lines
 from gateway.errors import (
     BadRequest,
     Conflict,
@@ -24,11 +27,12 @@ from gateway.errors import (
     Unprocessable,
 )
 from gateway.hookspecs import hookimpl
-from gateway.model import Job, JobReport, JobSpec, JobState, Principal, Resources, Submitted
+from gateway.model import DEFAULT_NAME, Job, JobReport, JobSpec, JobState, Principal, Resources, Submitted
 from gateway.options import option
 from gateway.transport import Command, CommandResult
 
 __all__ = [
+    "DEFAULT_NAME",
     "Backend",
     "BadRequest",
     "Capabilities",
@@ -37,6 +41,7 @@ __all__ = [
     "CommandBackend",
     "CommandResult",
     "Conflict",
+    "Directive",
     "Forbidden",
     "HostContext",
     "HostDown",
@@ -57,6 +62,10 @@ __all__ = [
     "TooLarge",
     "Unauthenticated",
     "Unprocessable",
+    "contradictions",
+    "directive_lines",
     "hookimpl",
+    "in_folder",
     "option",
+    "split_folder",
 ]

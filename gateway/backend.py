@@ -7,11 +7,12 @@ know is `JobState.UNKNOWN` with the word beside it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from gateway.errors import RefusedByScheduler
 from gateway.model import JobReport, JobSpec, Submitted
 from gateway.transport import Command, CommandResult, Transport
 
@@ -82,12 +83,12 @@ class HostContext:
 class Backend(ABC):
     """One host's scheduler. Made once per process and host, used from many threads.
 
-    `name` is the word in the configuration (`backend = "slurm"`); `options_type` a dataclass made of
-    `gateway.config.option` fields for the host's own section.
+    `name` is the word in the configuration (`backend = "slurm"`), `capabilities` may depend on the host, `options_type`
+    is a dataclass of `gateway.option` fields for the host's own section.
     """
 
     name: ClassVar[str]
-    capabilities: ClassVar[Capabilities] = Capabilities()
+    capabilities: Capabilities = Capabilities()
     options_type: ClassVar[type] = NoOptions
 
     def __init__(self, host: HostContext) -> None:
@@ -132,6 +133,32 @@ class Backend(ABC):
 
     def close(self) -> None:  # noqa: B027 - most have nothing to close
         """The process ends."""
+
+
+# Go to a folder (made if absent; "" is the home), say which it is, and become the command. One round trip.
+IN_FOLDER = 'd=${1:-$HOME}; shift; mkdir -p -- "$d" && cd -- "$d" && printf "%s\\0" "$PWD" && exec "$@"'
+
+
+def in_folder(folder: str | None, argv: Sequence[str]) -> tuple[str, ...]:
+    """The command, run in a working directory; None is the account's home. What it prints begins with the directory
+    that it was run in and a NUL, see `split_folder`."""
+    return ("/bin/sh", "-c", IN_FOLDER, "sh", folder or "", *argv)
+
+
+def split_folder(result: CommandResult) -> tuple[str, str]:
+    """The working directory and the command's own output, of a command made by `in_folder`.
+
+    Raises RefusedByScheduler where the directory could not be made or entered."""
+    folder, nul, output = result.stdout.partition("\0")
+    if nul:
+        return folder, output
+    raise RefusedByScheduler(
+        f"the working directory cannot be used: {result.stderr.strip()}",
+        errors={"working_directory": ["cannot be made or entered"]},
+        exit_code=result.exit_code,
+        standard_output=result.stdout,
+        error_output=result.stderr,
+    )
 
 
 class CommandBackend(Backend):

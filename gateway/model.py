@@ -87,6 +87,9 @@ class Resources:
     wall_time: int | None = None
 
 
+DEFAULT_NAME = "job"
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """What a backend is to run, for which account. `working_directory` is None for the account's home.
@@ -97,7 +100,7 @@ class JobSpec:
     uuid: str
     account: str
     script: str = field(repr=False)
-    name: str = "job"
+    name: str = DEFAULT_NAME
     working_directory: str | None = None
     queue: str | None = None
     resources: Resources = Resources()

@@ -24,7 +24,7 @@ from gateway.errors import (
     Unprocessable,
 )
 from gateway.hosts import Host, Hosts
-from gateway.model import Job, JobReport, JobSpec, JobState, Principal, Resources, Submitted
+from gateway.model import DEFAULT_NAME, Job, JobReport, JobSpec, JobState, Principal, Resources, Submitted
 from gateway.store import Event, HostStore, JobFilter, KeyTaken, Page, Repository, now
 from gateway.transport import FileEntry, RemoteFile
 
@@ -110,7 +110,7 @@ class JobService:
             "account": account,
             "host": host.name,
             "state": JobState.SUBMITTING,
-            "name": given.get("name") or "job",
+            "name": given.get("name") or DEFAULT_NAME,
             "extended_properties": given.get("extended_properties") or {},
             "request": {name: value for name, value in given.items() if name not in _KEPT_IN_COLUMNS},
         }

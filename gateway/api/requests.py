@@ -18,6 +18,7 @@ from gateway.errors import BadRequest, Unprocessable
 from gateway.logs import request_id
 from gateway.model import Principal
 from gateway.options import flatten
+from gateway.transport.caller import speak_for
 
 if TYPE_CHECKING:
     from gateway.api import Services
@@ -43,6 +44,7 @@ def secured(blueprint: Blueprint) -> Blueprint:
     @blueprint.before_request
     def authenticate() -> None:
         g.credential, g.principal = services().authentication.identify(dict(request.headers.items()))
+        speak_for(g.principal.subject, g.request_id)
 
     return blueprint
 

@@ -185,6 +185,8 @@ class BackendContract:
     big_output = 100_000_000
     big_script = 1 << 20
     cores = 1
+    priority = 1
+    """One that a user may ask for; Slurm and Grid Engine let users lower it only."""
     gpus: int | None = None
     """How many may be asked for; None where the host has none."""
     same_uuid_same_job = False
@@ -529,7 +531,7 @@ class BackendContract:
 
     def test_priority(self, jobs: Driver) -> None:
         self._field(jobs, "priority")
-        _, report = jobs.run("#!/bin/sh\n", priority=1)
+        _, report = jobs.run("#!/bin/sh\n", priority=self.priority)
         assert report.state is JobState.FINISHED
 
     def test_stdout_and_stderr(self, jobs: Driver) -> None:

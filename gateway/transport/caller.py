@@ -5,14 +5,19 @@ Whoever starts the work sets it; a user certificate's key id and the transports'
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 caller: ContextVar[str] = ContextVar("on whose behalf", default="jobgate")
 
 
+def speak_for(subject: str, request_id: str) -> Token[str]:
+    """From now on in this thread, until the next request that it serves."""
+    return caller.set(f"{subject} request={request_id}")
+
+
 @contextmanager
 def on_behalf_of(subject: str, request_id: str) -> Iterator[None]:
-    token = caller.set(f"{subject} request={request_id}")
+    token = speak_for(subject, request_id)
     try:
         yield
     finally:
