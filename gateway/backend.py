@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gateway.errors import RefusedByScheduler
+from gateway.errors import HostDown, RefusedByScheduler
 from gateway.model import JobReport, JobSpec, Submitted
 from gateway.transport import Command, CommandResult, Transport
 
@@ -34,10 +34,12 @@ OPTIONAL_FIELDS = (
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a backend can honour: `fields` of a request out of OPTIONAL_FIELDS (everything else is for every backend),
-    and `actions` out of ACTIONS. A request for anything else is refused before the backend sees it."""
+    and `actions` out of ACTIONS. A request for anything else is refused before the backend sees it. `needs_operator` is
+    false where one query tells about everybody's jobs whoever asks."""
 
     fields: frozenset[str] = frozenset()
     actions: frozenset[str] = frozenset({"abort"})
+    needs_operator: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +125,12 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def cluster(self) -> ClusterInfo:
-        """Version, queues and nodes. Raises as `query` does."""
+    def cluster(self, account: str | None = None) -> ClusterInfo:
+        """Version, queues and nodes, asked as the account, by default as the operator. Raises as `query` does."""
 
     def check(self) -> list[str]:
-        """Problems of this host in words that an administrator can act on; empty when all is well."""
-        self.cluster()
+        """What an administrator should know or mend, in sentences; empty when all is well. `cluster` is asked beside
+        it, so this is for what that does not show."""
         return []
 
     def close(self) -> None:  # noqa: B027 - most have nothing to close
@@ -169,5 +171,5 @@ class CommandBackend(Backend):
         """Run it on the host as the account, by default as the operator."""
         who = account or self.host.operator
         if who is None:
-            raise ValueError("no account given and the host has no operator")
+            raise HostDown(f"{self.host.name} has no operator, so there is nobody to ask it as")
         return self.host.transport.run(command, who)

@@ -89,6 +89,9 @@ def _host(host: Host) -> list[Finding]:
     where = f"host {host.name}"
     try:
         warnings = host.backend.check()
+        if host.backend.capabilities.needs_operator and not host.config.section.operator:
+            words = "no operator is set: it is asked once per account with jobs, and cannot be tried from here"
+            return [Finding("warning", where, words), *(Finding("warning", where, told) for told in warnings)]
         version = host.backend.cluster().version
     except JobgateError as problem:
         return [Finding("problem", where, f"{problem.message} {problem.error_output}".strip())]

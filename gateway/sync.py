@@ -134,25 +134,27 @@ class Sync:
         )
         for job, before in self.repository.change_jobs((job, values) for job, values in changes if values):
             self.service.changed(job, before)
-        return {"last_success": asked_at, **self._info(host, record.info_at)}
+        return {"last_success": asked_at, **self._info(host, record.info_at, known)}
 
     @staticmethod
     def _reports(host: Host, jobs: list[Job]) -> dict[str, JobReport]:
         """One query for all, where somebody may ask about everybody's jobs; else one per account with live jobs."""
         by_account: dict[str | None, list[str]] = defaultdict(list)
-        asks_for_all = host.config.section.operator is not None or host.config.section.accounts == "gateway"
         for job in jobs:
-            by_account[None if asks_for_all else job.account].append(str(job.native_id))
+            by_account[None if asks_for_all(host) else job.account].append(str(job.native_id))
         reports: dict[str, JobReport] = {}
         for account, native_ids in by_account.items():
             reports.update(host.backend.query(native_ids, account))
         return reports
 
-    def _info(self, host: Host, info_at: datetime | None) -> dict[str, Any]:
+    def _info(self, host: Host, info_at: datetime | None, jobs: list[Job]) -> dict[str, Any]:
+        """Queues and nodes, where it is time; asked as somebody with jobs there where the host has no operator."""
         at = _time(self.clock())
-        if info_at and abs((at - info_at).total_seconds()) < INFO_SECONDS:
+        account = None if asks_for_all(host) else next((job.account for job in jobs), None)
+        nobody = account is None and not asks_for_all(host)
+        if nobody or (info_at and abs((at - info_at).total_seconds()) < INFO_SECONDS):
             return {}
-        return {"info": asdict(host.backend.cluster()), "info_at": at}
+        return {"info": asdict(host.backend.cluster(account)), "info_at": at}
 
     def _settle(self, host: Host, job: Job) -> None:
         """A submission that was cut off: the scheduler knows whether it got there. One that it does not know is handed
@@ -180,6 +182,11 @@ class Sync:
             self.service.changed(failed, job.state)
         else:
             self.service.adopt(job, submitted)
+
+
+def asks_for_all(host: Host) -> bool:
+    """Whether one query tells about everybody's jobs."""
+    return host.config.section.operator is not None or not host.backend.capabilities.needs_operator
 
 
 def news(

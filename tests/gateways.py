@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,14 +30,14 @@ FINAL = ("FINISHED", "ABORTED", "ERROR")
 class World:
     """A certificate authority, a grid-mapfile, and the PROXY header of each user."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mapfile: Mapping[str, str] = MAPFILE) -> None:
         self.certificates = folder / "certificates"
         self.grid_mapfile = folder / "grid-mapfile"
         authority = Authority.create(f"{ORGANISATION}/CN=CA")
         authority.install(self.certificates, signing_policy=f"{ORGANISATION}/*")
         self.proxies = {user: authority.issue(subject).proxy() for user, subject in SUBJECTS.items()}
         self.headers = {user: {"PROXY": proxy.header()} for user, proxy in self.proxies.items()}
-        lines = [f'"{SUBJECTS[user]}" {accounts}\n' for user, accounts in MAPFILE.items()]
+        lines = [f'"{SUBJECTS[user]}" {accounts}\n' for user, accounts in mapfile.items()]
         self.grid_mapfile.write_text("".join(lines))
 
     def config(self, folder: Path, base_url: str, host: str = "", gateway: str = "") -> Path:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import Any
 
 from marshmallow import fields
 from marshmallow.validate import Range
@@ -63,6 +63,7 @@ class LocalBackend(Backend):
     capabilities = Capabilities(
         fields=frozenset({"nodes", "cores", "wall_time", "hold", "priority", "stdout", "stderr"}),
         actions=frozenset({"abort", "hold", "release", "suspend", "continue"}),
+        needs_operator=False,
     )
     options_type = LocalOptions
 
@@ -107,29 +108,23 @@ class LocalBackend(Backend):
             raise Conflict(str(problem)) from None
         self._dispatch()
 
-    def cluster(self) -> ClusterInfo:
+    def cluster(self, account: str | None = None) -> ClusterInfo:
         with self._spool() as queue:
             used, slots = spool.usage(queue)
         state = "idle" if not used else "full" if used >= slots else "busy"
         return ClusterInfo(f"jobgate-local {version('jobgate')}", nodes={state: 1})
 
     def check(self) -> list[str]:
-        problems = []
         if not self.host.shared_account and os.geteuid() != 0:
-            problems.append(
-                'accounts = "mapped" needs a gateway that runs as root; run it so, or set accounts = "gateway"'
-            )
-        if self.host.shared_account:
-            problems.append(
-                f'accounts = "gateway": everybody\'s jobs run as the user {getpass.getuser()!r}, so each of them can '
-                "read and change the others' files and the gateway's own; good for a demo or for one person"
-            )
-        try:
-            with self._spool() as queue, queue.transaction():
-                pass
-        except HostDown as problem:
-            problems.append(f"{problem.message} ({self.host.state_dir})")
-        return problems
+            raise HostDown('accounts = "mapped" needs a gateway that runs as root; run it so, or set "gateway"')
+        with self._spool() as queue, queue.transaction():
+            pass
+        if not self.host.shared_account:
+            return []
+        return [
+            f'accounts = "gateway": everybody\'s jobs run as the user {getpass.getuser()!r}, so each of them can '
+            "read and change the others' files and the gateway's own; good for a demo or for one person"
+        ]
 
     def close(self) -> None:
         self._reap()

@@ -111,8 +111,7 @@ class SlurmBackend(CommandBackend):
         who = self.host.operator if action in OPERATOR_ACTIONS else account
         parsing.check_control(self.run(commands.control(action, native_id), who), native_id)
 
-    def cluster(self) -> ClusterInfo:
-        account = self.host.operator or "root"
+    def cluster(self, account: str | None = None) -> ClusterInfo:
         version, queues, nodes = (self.ask(command, account) for command in commands.CLUSTER)
         return ClusterInfo(version.strip(), parsing.queues(queues), parsing.nodes(nodes))
 
