@@ -45,7 +45,7 @@ SUBMIT_AND_SHOW = 'id=$("$@") || exit; printf "%s\\n" "$id"; scontrol show job "
 CLUSTER = (
     Command(("sinfo", "--version"), repeatable=True),
     Command(("sinfo", "-h", "-o", "%P|%a|%l|%D|%C"), repeatable=True),
-    Command(("sinfo", "-h", "-N", "-o", "%n|%T"), repeatable=True),
+    Command(("sinfo", "-h", "-N", "-o", "%N|%T"), repeatable=True),
 )
 
 
