@@ -3,7 +3,7 @@
 Times are aware datetimes in UTC, memory is in MiB, wall times in seconds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -177,7 +177,7 @@ class Job:
     description: str | None = None
     extended_properties: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: Sequence[str] = ()
 
     @property
     def job_id(self) -> str:

@@ -66,7 +66,7 @@ class Liar(Backend):
 
     def control(self, action: str, native_id: str, account: str) -> None: ...
 
-    def cluster(self) -> ClusterInfo:
+    def cluster(self, account: str | None = None) -> ClusterInfo:
         return ClusterInfo("liar 1.0")
 
     def turn(self, native_id: str, **changes: object) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -68,7 +69,8 @@ def list_jobs(query: dict[str, Any]) -> Response:
     if request.if_none_match.contains_weak(version):
         response.status_code = 304
     else:
-        response.set_data(json.dumps([short_json(job) for job in page.jobs] if short else _full(page.jobs)))
+        shown = map(short_json, page.jobs) if short else _full(page.jobs)
+        response.set_data(f"[{','.join(map(json.dumps, shown))}]")
     return response
 
 
@@ -115,17 +117,18 @@ def history(job_id: str) -> Response:
 
 
 def _answer(job: Job, status: int = 200) -> Response:
-    response = jsonify(_full([job])[0])
+    response = jsonify(next(_full([job])))
     response.status_code = status
     if status == 201:
         response.headers["Location"] = f"{services().config.gateway.base_url}/api/jobs/{job.job_id}"
     return response
 
 
-def _full(jobs: list[Job]) -> list[dict[str, Any]]:
+def _full(jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
     base_url, at = services().config.gateway.base_url, now()
     hosts = services().host_store.recently()
-    return [job_json(job, base_url, hosts[job.host].last_success if job.host in hosts else None, at) for job in jobs]
+    for job in jobs:
+        yield job_json(job, base_url, hosts[job.host].last_success if job.host in hosts else None, at)
 
 
 def _key() -> tuple[str, str] | None:

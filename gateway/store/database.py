@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from gateway.errors import HostDown
 
 BUSY_SECONDS = 30
+CONNECTIONS = 6  # per process; SQLite keeps 2 MB of pages for each
 MIGRATION_LOCK = 7_235_861  # any number; PostgreSQL's advisory lock while one gateway migrates
 
 
@@ -27,7 +28,7 @@ class Database:
         self.url = url
         self.sqlite = url.startswith("sqlite")
         more: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if self.sqlite else {"pool_pre_ping": True}
-        self.engine = create_engine(url, pool_size=20, max_overflow=20, **more)
+        self.engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=CONNECTIONS, **more)
         if self.sqlite:
             event.listen(self.engine, "connect", _tune_sqlite)
 

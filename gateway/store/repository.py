@@ -3,18 +3,23 @@
 import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, literal, or_, select, tuple_, update
 
 from gateway.errors import Unprocessable
 from gateway.model import FINAL_STATES, Job, JobState
 from gateway.store.database import Database, insert_unless_there, now
 from gateway.store.tables import events, idempotency_keys, jobs, scripts
 
-JOB_COLUMNS = [column for column in jobs.columns if column.name != "job_id"]
+JOB_COLUMNS = [jobs.c[declared.name] for declared in fields(Job)]
+# Built once: making such a statement takes longer than running it.
+BY_JOB_ID, BY_UUID = (
+    select(*JOB_COLUMNS).where(column == bindparam("ident")).order_by(jobs.c.number.desc())
+    for column in (jobs.c.job_id, jobs.c.uuid)
+)
 NEWEST = 10_000  # what a list without a limit gives
 
 # Field of `sort=` → its column and what stands for "none" there, so that a cursor can compare.
@@ -71,6 +76,9 @@ class Event:
     reason: str | None
 
 
+EVENT_COLUMNS = [events.c[declared.name] for declared in fields(Event)]
+
+
 class KeyTaken(Exception):
     """The idempotency key stands for another request already. Holds what it stands for."""
 
@@ -120,13 +128,10 @@ class Repository:
 
     def job(self, ident: str, owner: str | None) -> Job | None:
         """The job with this job_id or uuid, the newest of that name. `owner` None: anybody's."""
-        condition = jobs.c.uuid == ident.lower() if _like_uuid(ident) else jobs.c.job_id == ident
-        query = select(*JOB_COLUMNS).where(condition).order_by(jobs.c.number.desc()).limit(1)
-        if owner is not None:
-            query = query.where(jobs.c.owner == owner)
+        query, ident = (BY_UUID, ident.lower()) if _like_uuid(ident) else (BY_JOB_ID, ident)
         with self.database.reading() as connection:
-            row = connection.execute(query).one_or_none()
-        return _job(row) if row else None
+            found = map(_job, connection.execute(query, {"ident": ident}).all())
+        return next((job for job in found if owner in (None, job.owner)), None)
 
     def page(self, wanted: JobFilter) -> Page:
         """A page of jobs in the order asked for. Raises Unprocessable for a cursor that is not ours."""
@@ -192,12 +197,12 @@ class Repository:
 
     def events(self, number: int) -> list[Event]:
         """A job's history, oldest first."""
+        query = select(*EVENT_COLUMNS).where(events.c.number == number).order_by(events.c.id)
         with self.database.reading() as connection:
-            rows = connection.execute(select(events).where(events.c.number == number).order_by(events.c.id)).all()
-        return [
-            Event(**{**row._mapping, "state": JobState(row.state), "before": row.before and JobState(row.before)})
-            for row in rows
-        ]
+            rows = connection.execute(
+                select(*EVENT_COLUMNS).where(events.c.number == number).order_by(events.c.id)
+            ).all()
+        return [Event(*row) for row in rows]
 
     def count_by_state(self) -> dict[tuple[str, str], int]:
         """How many jobs are in each (host, state)."""
@@ -217,10 +222,7 @@ class Repository:
 
 
 def _job(row: Row) -> Job:
-    values = dict(row._mapping)
-    values["state"] = JobState(values["state"])
-    values["warnings"] = tuple(values["warnings"])
-    return Job(**values)
+    return Job(*row)
 
 
 def _like_uuid(ident: str) -> bool:

@@ -1,10 +1,10 @@
 """The tables. Times are stored as UTC; JSON columns hold what is never searched by the database."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     Boolean,
     Column,
     DateTime,
@@ -18,6 +18,8 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
 )
+
+from gateway.model import JobState
 
 metadata = MetaData()
 
@@ -39,6 +41,35 @@ class UtcTime(TypeDecorator):
         return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
 
 
+class JsonText(TypeDecorator):
+    """JSON kept as text: never searched by the database, and mostly empty, which then costs no parsing."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> str:
+        return json.dumps(value)
+
+    def process_result_value(self, value: str | None, dialect: Any) -> Any:
+        return EMPTY[value]() if value in EMPTY else json.loads(value or "null")
+
+
+class StateWord(TypeDecorator):
+    """A JobState, stored as its word."""
+
+    impl = String(20)
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Any) -> JobState | None:
+        return None if value is None else STATES[value]
+
+
+STATES = {state.value: state for state in JobState}
+EMPTY: dict[str | None, type] = {"{}": dict, "[]": list}
+
 jobs = Table(
     "jobs",
     metadata,
@@ -52,7 +83,7 @@ jobs = Table(
     Column("name", Text, nullable=False),
     Column("tag", Text),
     Column("queue", Text),
-    Column("state", String(20), nullable=False),
+    Column("state", StateWord, nullable=False),
     Column("native_state", Text),
     Column("reason", Text),
     Column("exit_code", Integer),
@@ -70,9 +101,9 @@ jobs = Table(
     Column("stdout_file", Text),
     Column("stderr_file", Text),
     Column("description", Text),
-    Column("extended_properties", JSON, nullable=False),
-    Column("request", JSON, nullable=False),
-    Column("warnings", JSON, nullable=False),
+    Column("extended_properties", JsonText, nullable=False),
+    Column("request", JsonText, nullable=False),
+    Column("warnings", JsonText, nullable=False),
     Index("jobs_of_owner", "owner", "number"),
     Index("jobs_of_owner_by_tag", "owner", "tag"),
     Index("jobs_of_host_by_state", "host", "state"),
@@ -92,8 +123,8 @@ events = Table(
     Column("id", Integer, primary_key=True),
     Column("number", Integer, ForeignKey("jobs.number", ondelete="CASCADE"), nullable=False, index=True),
     Column("at", UtcTime, nullable=False),
-    Column("state", String(20), nullable=False),
-    Column("before", String(20)),
+    Column("state", StateWord, nullable=False),
+    Column("before", StateWord),
     Column("reason", Text),
     sqlite_autoincrement=True,
 )
@@ -129,7 +160,7 @@ hosts = Table(
     Column("last_success", UtcTime),
     Column("last_error", Text),
     Column("last_error_at", UtcTime),
-    Column("info", JSON),
+    Column("info", JsonText),
     Column("info_at", UtcTime),
 )
 
