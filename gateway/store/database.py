@@ -1,7 +1,8 @@
 """The engine, and the two ways to use it: `reading()` and `writing()`."""
 
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.sqlite = url.startswith("sqlite")
+        # SQLite's waiters sleep longer and longer while others overtake them; threads of a process can queue up fairly.
+        self._turn: AbstractContextManager[object] = threading.Lock() if self.sqlite else nullcontext()
         more: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if self.sqlite else {"pool_pre_ping": True}
         self.engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=CONNECTIONS, **more)
         if self.sqlite:
@@ -43,7 +46,7 @@ class Database:
         """A transaction, committed at the end of the block. On SQLite it takes the write lock at once: a lock that is
         asked for after reading fails with SQLITE_BUSY without waiting (SQLite 3, "deferred" transactions). Leaving the
         block with an exception rolls back."""
-        with _faults_named(), self.engine.connect() as connection:
+        with _faults_named(), self._turn, self.engine.connect() as connection:
             if self.sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection

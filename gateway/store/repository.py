@@ -199,10 +199,7 @@ class Repository:
         """A job's history, oldest first."""
         query = select(*EVENT_COLUMNS).where(events.c.number == number).order_by(events.c.id)
         with self.database.reading() as connection:
-            rows = connection.execute(
-                select(*EVENT_COLUMNS).where(events.c.number == number).order_by(events.c.id)
-            ).all()
-        return [Event(*row) for row in rows]
+            return [Event(*row) for row in connection.execute(query)]
 
     def count_by_state(self) -> dict[tuple[str, str], int]:
         """How many jobs are in each (host, state)."""
