@@ -98,8 +98,8 @@ class BackgroundBackend(CommandBackend):
             raise NotFound(f"there is no job {native_id}")
         self._shell(ABORT, account, native_id, account)
 
-    def cluster(self) -> ClusterInfo:
-        return ClusterInfo(self._shell('cd -- "$1" || exit 3; uname -sr', None).strip(), nodes={"up": 1})
+    def cluster(self, account: str | None = None) -> ClusterInfo:
+        return ClusterInfo(self._shell('cd -- "$1" || exit 3; uname -sr', account).strip(), nodes={"up": 1})
 
     def _shell(self, script: str, account: str | None, *words: str, stdin: str = "") -> str:
         command = Command(("sh", "-c", script, "sh", self.host.options.folder, *words), stdin.encode())
