@@ -1,0 +1,210 @@
+"""Grid Engine, steered with its commands on a submit host (qsub, qstat, qdel, qhold, qrls, qalter, qmod, qconf, qhost)
+and its accounting file.
+
+Tried with Son of Grid Engine 8.1.9. A job's end is in the accounting some seconds after it left the queue
+(`flush_time` in sge_conf(5)); until then nobody knows it, and it stays as it was.
+"""
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+
+from gateway import (
+    Capabilities,
+    ClusterInfo,
+    Command,
+    CommandBackend,
+    Conflict,
+    HostContext,
+    JobgateError,
+    JobReport,
+    JobSpec,
+    NotFound,
+    Submitted,
+    hookimpl,
+    split_folder,
+)
+
+from . import commands, parsing
+from .commands import GridEngineOptions
+from .deleted import Deleted
+
+log = logging.getLogger(__name__)
+
+FIELDS = frozenset({"queue", "nodes", "cores", "memory", "gpus", "wall_time", "hold", "priority", "stdout", "stderr"})
+ACTIONS = frozenset({"abort", "hold", "release", "suspend", "continue"})
+
+
+class GridEngineBackend(CommandBackend):
+    """A host under Grid Engine."""
+
+    name = "gridengine"
+    capabilities = Capabilities(FIELDS, ACTIONS)
+    options_type = GridEngineOptions
+
+    def __init__(self, host: HostContext) -> None:
+        super().__init__(host)
+        self.site: GridEngineOptions = host.options
+        self.commands = commands.Programs(host.options)
+        self.deleted = Deleted(host.state_dir / "deleted")
+
+    # --- submit -------------------------------------------------------------------------------------------------------
+
+    def submit(self, spec: JobSpec) -> Submitted:
+        plan = commands.plan(spec, self.site)
+        result = self.run(self.commands.submit(spec, plan), spec.account)
+        folder, output = split_folder(result)
+        parsing.check_submit(result)
+        native_id, shown = parsing.submitted(output, result)
+        self.deleted.forget(native_id)  # numbers begin anew after ten million
+        job = parsing.Details(
+            native_id, spec.account, spec.uuid, plan.name, folder, plan.stdout, plan.stderr, plan.one_log
+        )
+        if plan.show:
+            job = self._shown(shown, job)
+        stdout, stderr = self._logs(job, spec.account)
+        return Submitted(native_id, job.folder or folder, stdout, stderr, plan.warnings)
+
+    @staticmethod
+    def _shown(shown: str, planned: parsing.Details) -> parsing.Details:
+        """What Grid Engine made of it. It has the job, so nothing that goes wrong here may lose that."""
+        try:
+            return parsing.details(shown).get(planned.native_id, planned)
+        except JobgateError:
+            log.warning("qstat did not say where the logs of job %s go: %r", planned.native_id, shown[:200])
+            return planned
+
+    def _logs(self, job: parsing.Details, account: str) -> tuple[str | None, str | None]:
+        """Where its output goes; None where only its run will tell (tasks, the node's name)."""
+        if job.array:
+            return None, None
+        home = self.host.transport.home(account) if parsing.needs_home(job) else ""
+        stdout, stderr = (parsing.log_path(job, asked, account, home) for asked in (job.stdout, job.stderr))
+        chosen = [path for path in (stdout, stderr) if path and path != job.folder]
+        folders = {job.folder, *(self._folders(chosen, account) if chosen else ())}
+        if stdout in folders:
+            stdout = f"{stdout}/{job.name}.o{job.native_id}"
+        if stderr in folders:
+            stderr = f"{stderr}/{job.name}.e{job.native_id}"
+        return stdout, stdout if job.one_log else stderr
+
+    def _folders(self, paths: list[str], account: str) -> list[str]:
+        """Those that are folders: Grid Engine writes `<name>.o<id>` in there. The job is submitted by now, so nothing
+        that goes wrong here may lose it."""
+        try:
+            answers = self.ask(self.commands.folders(paths), account).split()
+        except JobgateError:
+            return []
+        return [path for path, answer in zip(paths, answers, strict=False) if answer == "folder"]
+
+    # --- ask ----------------------------------------------------------------------------------------------------------
+
+    def query(self, native_ids: Collection[str], account: str | None) -> Mapping[str, JobReport]:
+        wanted = {native_id for native_id in native_ids if parsing.ID.match(native_id)}
+        if not wanted:
+            return {}
+        live = parsing.queue(self.ask(self.commands.queue(account), account))
+        reports = {native_id: report for native_id, report in live.items() if native_id in wanted}
+        reports |= self._with_reasons(reports, account)
+        return reports | self._ended(sorted(wanted - reports.keys()), account)
+
+    def _with_reasons(self, reports: Mapping[str, JobReport], account: str | None) -> dict[str, JobReport]:
+        """Jobs in error stay in the queue for ever; why is said elsewhere."""
+        stuck = [native_id for native_id, report in reports.items() if parsing.in_error(report)]
+        jobs = parsing.details(self.ask(self.commands.details(stuck), account)) if stuck else {}
+        return {
+            native_id: replace(reports[native_id], reason=parsing.reason(job))
+            for native_id, job in jobs.items()
+            if native_id in stuck
+        }
+
+    def _ended(self, native_ids: list[str], account: str | None) -> dict[str, JobReport]:
+        if not native_ids:
+            return {}
+        output = self.ask(self.commands.accounting(native_ids), account)
+        reports = parsing.accounting(output, account, self.site.parallel_environment)
+        return {**reports, **self.deleted.among(native_ids, account)}
+
+    def _live(self, native_id: str, account: str) -> parsing.Details | None:
+        """The account's live job. qstat tells about everybody's."""
+        job = parsing.details(self.ask(self.commands.details([native_id]), account)).get(native_id)
+        return job if job and job.owner == account else None
+
+    def find(self, uuid: str, account: str) -> JobReport | None:
+        native_id = parsing.with_account_string(self.ask(self.commands.find(account), account), uuid)
+        job = native_id and self._live(native_id, account)
+        report = native_id and self.query([native_id], account).get(native_id)
+        if job and report:
+            return parsing.with_details(report, job, *self._logs(job, account))
+        output = self.ask(self.commands.past(uuid), account)
+        reports = parsing.accounting(output, account, self.site.parallel_environment)
+        return next(iter(reports.values()), None) or self.deleted.find(uuid, account)
+
+    # --- steer --------------------------------------------------------------------------------------------------------
+
+    def control(self, action: str, native_id: str, account: str) -> None:
+        job = self._live(native_id, account) if parsing.ID.match(native_id) else None
+        if job is None:
+            self._too_late(action, native_id, account)
+            return
+        if action in ("hold", "suspend") and job.started != (action == "suspend"):
+            which = "waiting" if action == "hold" else "running"
+            raise Conflict(f"only a {which} job can be {'held' if action == 'hold' else 'suspended'}")
+        if action == "abort":
+            self._abort(job)
+        else:
+            parsing.check_control(self.run(self.commands.control(action, native_id), account), native_id)
+
+    def _abort(self, job: parsing.Details) -> None:
+        result = self.run(self.commands.abort(job.native_id, job.account_string), job.owner)
+        if parsing.deleted_waiting(result):
+            self.deleted.keep(job.native_id, job.owner, job.uuid)
+        try:
+            parsing.check_control(result, job.native_id)
+        except NotFound:  # it has just ended
+            return
+
+    def _too_late(self, action: str, native_id: str, account: str) -> None:
+        """Nothing to do for a job that has ended. Raises NotFound where there never was one."""
+        known = parsing.ID.match(native_id) and (
+            self._ended([native_id], account)
+            or native_id in parsing.queue(self.ask(self.commands.queue(account, ended=True), account))
+        )
+        if not known:
+            raise NotFound(f"Grid Engine does not know job {native_id}")
+        if action != "abort":
+            raise Conflict(f"the job has ended; there is nothing to {action}")
+
+    # --- the cluster --------------------------------------------------------------------------------------------------
+
+    def cluster(self, account: str | None = None) -> ClusterInfo:
+        version, summary, configuration, nodes = (self.ask(command, account) for command in self.commands.cluster())
+        return ClusterInfo(parsing.version(version), parsing.queues(summary, configuration), parsing.nodes(nodes))
+
+    def check(self) -> list[str]:
+        if self.host.operator is None:
+            return []
+        problems = []
+        environments = self.ask(self.commands.parallel_environments(), None).split()
+        if self.site.parallel_environment not in environments:
+            words = f"the parallel environment {self.site.parallel_environment!r}, so jobs get one core only"
+            problems.append(f"Grid Engine lacks {words}; there are {', '.join(environments) or 'none'}")
+        complexes = self.ask(self.commands.complexes(), None).splitlines()
+        names = {line.split()[0] for line in complexes if line.strip()}
+        for option in ("memory_complex", "gpu_complex"):
+            if (name := getattr(self.site, option)) not in names:
+                problems.append(f"Grid Engine knows no resource {name!r}; set {option} to one of `qconf -sc`")
+        parsing.complete(self.ask(self.commands.accounting(["1"]), None))
+        return problems
+
+    def ask(self, command: Command, account: str | None) -> str:
+        """What a query printed; raises where it failed."""
+        return parsing.checked(self.run(command, account))
+
+
+@hookimpl
+def register_backends() -> Iterable[type[GridEngineBackend]]:
+    return [GridEngineBackend]
+
+
+__all__ = ["GridEngineBackend", "GridEngineOptions"]

@@ -1,0 +1,465 @@
+"""Reads what Grid Engine's commands print. Pure, and strict: what cannot be understood is an error, never an empty
+answer."""
+
+import logging
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from xml.etree import ElementTree
+
+from gateway import (
+    CommandResult,
+    Conflict,
+    HostDown,
+    InvalidSchedulerAnswer,
+    JobReport,
+    JobState,
+    NotFound,
+    OutcomeUnknown,
+    Queue,
+    RefusedByScheduler,
+)
+
+from .commands import ABORTED
+
+log = logging.getLogger(__name__)
+
+ID = re.compile(r"[1-9][0-9]{0,8}\Z", re.ASCII)
+NOT_SENT = re.compile(
+    r"unable to (send message to|contact) qmaster|Connection refused|can't connect|critical error|"
+    r"SGE_ROOT|not found$|No such file or directory$|denied: host .* is neither",
+    re.MULTILINE,
+)
+NO_ANSWER = re.compile(r"failed receiving gdi request|got no response|got read (error|timeout)|commlib error")
+TIMED_OUT = 124  # timeout(1)
+UNKNOWN_JOB = re.compile(r"does not exist|at least owner|necessary privileges|no permission", re.IGNORECASE)
+DELETED_WAITING = re.compile(r"has deleted job\b")  # of a running one it says "has registered the job 10 for deletion"
+ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|&#(x[0-9a-fA-F]+|[0-9]+);")
+
+# accounting(5), "failed": what else than a job's own end is in the way of exit_status
+BEFORE_THE_JOB = {
+    1: "could not be started",
+    3: "could not be started: writing its configuration",
+    4: "could not be started: writing its process id",
+    5: "could not be started: reading its configuration",
+    6: "could not be started: setting its processors",
+    7: "could not be started: before the prolog",
+    8: "could not be started: the prolog failed",
+    9: "could not be started: before the parallel environment",
+    10: "could not be started: the parallel environment failed",
+    11: "could not be started",
+    26: "its input or output file could not be opened",
+    27: "its shell was not found",
+    28: "its working directory could not be entered",
+    29: "its AFS token could not be set",
+}
+AROUND_THE_JOB = {12, 13, 14, 15}  # stopping the parallel environment, the epilog: the job itself has ended
+NODE = {18, 19, 20, 21}  # the shepherd or the execution daemon failed it
+AGAIN = {24, 25, 30}  # migrated or rescheduled: there will be another record
+LIMIT = 37  # "qmaster enforced h_rt, h_cpu, or h_vmem limit"
+KILLED = 100  # "assumedly after job": by a signal, whoever sent it
+FIELDS = 45  # of a record, its category counted as one
+
+# Of an array's tasks the first of these that occurs is the array's state.
+ORDER = (
+    JobState.RUNNING,
+    JobState.COMPLETING,
+    JobState.SUSPENDED,
+    JobState.QUEUED,
+    JobState.HELD,
+    JobState.UNKNOWN,
+    JobState.CANCELLED,
+    JobState.TIMED_OUT,
+    JobState.OUT_OF_MEMORY,
+    JobState.NODE_FAILED,
+    JobState.FAILED,
+    JobState.FINISHED,
+)
+
+_told: set[str] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """A live job as `qstat -j` has it. `stdout` and `stderr` are as they were asked for, with Grid Engine's variables
+    in them; None: nobody asked."""
+
+    native_id: str
+    owner: str
+    account_string: str
+    name: str
+    folder: str | None
+    stdout: str | None
+    stderr: str | None
+    one_log: bool = False
+    array: bool = False
+    started: bool = False
+    messages: tuple[str, ...] = ()
+
+    @property
+    def uuid(self) -> str:
+        return self.account_string.removesuffix(ABORTED)
+
+
+# --- what went wrong --------------------------------------------------------------------------------------------------
+
+
+def check_submit(result: CommandResult) -> None:
+    """Raises unless qsub succeeded."""
+    if result.exit_code == 0:
+        return
+    words = last_line(result.stderr) or f"qsub ended with exit code {result.exit_code}"
+    if NOT_SENT.search(result.stderr):
+        raise HostDown(f"Grid Engine is down: {words}", **_diagnosis(result))
+    if result.exit_code >= TIMED_OUT or NO_ANSWER.search(result.stderr):
+        raise OutcomeUnknown(f"Grid Engine did not answer: {words}", **_diagnosis(result))
+    raise RefusedByScheduler(f"Grid Engine refused the job: {words}", **_diagnosis(result))
+
+
+def checked(result: CommandResult) -> str:
+    """What a query printed. Raises unless it succeeded."""
+    if result.exit_code == 0:
+        return result.stdout
+    words = last_line(result.stderr) or f"exit code {result.exit_code}"
+    if result.exit_code == TIMED_OUT or NOT_SENT.search(result.stderr) or NO_ANSWER.search(result.stderr):
+        raise HostDown(f"Grid Engine is down: {words}", **_diagnosis(result))
+    raise InvalidSchedulerAnswer(f"Grid Engine answered with an error: {words}", **_diagnosis(result))
+
+
+def check_control(result: CommandResult, native_id: str) -> None:
+    """Raises unless qdel, qhold, qrls or qmod did it."""
+    said = f"{result.stdout}\n{result.stderr}"
+    if result.exit_code == 0:
+        return
+    if NOT_SENT.search(said) or NO_ANSWER.search(said) or result.exit_code == TIMED_OUT:
+        raise HostDown(f"Grid Engine is down: {last_line(said)}", **_diagnosis(result))
+    if UNKNOWN_JOB.search(said):
+        raise NotFound(f"Grid Engine does not know job {native_id}")
+    raise Conflict(f"Grid Engine refused: {last_line(said)}", **_diagnosis(result))
+
+
+def deleted_waiting(result: CommandResult) -> bool:
+    """qdel removed what had not started; the accounting will never hear of that (8.1.9)."""
+    return bool(DELETED_WAITING.search(result.stdout))
+
+
+def last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip() not in ("", "Exiting.")]
+    return re.sub(r"^(Unable to run job: |qsub: |error: |denied: )+", "", lines[-1]) if lines else ""
+
+
+def _diagnosis(result: CommandResult) -> dict[str, Any]:
+    return {"exit_code": result.exit_code, "standard_output": result.stdout[-2000:], "error_output": result.stderr}
+
+
+def _nonsense(what: str, text: str) -> InvalidSchedulerAnswer:
+    return InvalidSchedulerAnswer(f"{what} cannot be understood: {text[:200]!r}", standard_output=text[-2000:])
+
+
+# --- jobs that are live -----------------------------------------------------------------------------------------------
+
+
+def submitted(output: str, result: CommandResult) -> tuple[str, str]:
+    """The job's id, from `qsub -terse` (`7`, or `7.1-5:1` for an array; warnings come before it), and the XML of
+    `qstat -j` behind it, if any."""
+    said, mark, shown = output.partition("<?xml")
+    match = re.search(r"^([1-9][0-9]*)(\.[0-9:-]+)?\s*\Z", said, re.MULTILINE)
+    if not match:
+        text = "qsub answered something else than a job's id"
+        raise InvalidSchedulerAnswer(f"{text}: {said[:100]!r}", **_diagnosis(result))
+    return match[1], mark + shown
+
+
+def xml(text: str) -> ElementTree.Element:
+    """Raises InvalidSchedulerAnswer where it is none, or half of one. What XML cannot hold, names may."""
+    if "<!DOCTYPE" in text:
+        raise _nonsense("Grid Engine's answer", text)
+    try:
+        return ElementTree.fromstring(ILLEGAL.sub(_legal, text))
+    except ElementTree.ParseError as problem:
+        raise _nonsense("Grid Engine's answer", text) from problem
+
+
+def _legal(match: re.Match[str]) -> str:
+    if not match[1]:
+        return "\ufffd"
+    code = int(match[1][1:], 16) if match[1].startswith("x") else int(match[1])
+    return "\ufffd" if code < 32 and code not in (9, 10, 13) else match[0]
+
+
+def queue(output: str) -> dict[str, JobReport]:
+    """Live jobs, from `qstat -xml`; an array's report follows from its tasks."""
+    root = xml(output)
+    if root.tag != "job_info":
+        raise _nonsense("qstat's answer", output)
+    return _by_job(_live(job) for job in root.iter("job_list"))
+
+
+def _live(job: ElementTree.Element) -> JobReport:
+    native_id, native_state = _text(job, "JB_job_number"), _text(job, "state")
+    if not native_id or not native_state:
+        raise _nonsense("qstat's answer", ElementTree.tostring(job, "unicode"))
+    slots = int(_text(job, "slots") or 0)
+    queue_name = _text(job, "queue_name").partition("@")[0]
+    return JobReport(
+        native_id=native_id,
+        state=state_of(native_state),
+        native_state=native_state,
+        nodes=1 if slots == 1 and queue_name else None,
+        cores=slots or None,
+        queue=queue_name or None,
+        start_time=_local(_text(job, "JAT_start_time")) if queue_name else None,
+    )
+
+
+def state_of(word: str) -> JobState:
+    """From qstat's letters, e.g. `hqw` (qstat(1), "state")."""
+    letters = set(word)
+    if not letters <= set("dEhrRsStTwqP"):
+        if word not in _told:
+            _told.add(word)
+            log.warning("Grid Engine says the state %r, which is not known here", word)
+        return JobState.UNKNOWN
+    if "d" in letters:
+        return JobState.COMPLETING
+    if "E" in letters:
+        return JobState.HELD
+    if letters & set("sSTP"):
+        return JobState.SUSPENDED
+    if letters & set("rt"):
+        return JobState.RUNNING
+    return JobState.HELD if "h" in letters else JobState.QUEUED
+
+
+def in_error(report: JobReport) -> bool:
+    return "E" in report.native_state and report.state == JobState.HELD
+
+
+def _text(element: ElementTree.Element, tag: str) -> str:
+    return (element.findtext(tag) or "").strip()
+
+
+def _local(text: str) -> datetime | None:
+    """`2026-11-21T09:07:04`, which is UTC since qstat ran with TZ=UTC."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC) if text else None
+
+
+def _by_job(reports: Iterable[JobReport]) -> dict[str, JobReport]:
+    found: dict[str, JobReport] = {}
+    for report in reports:
+        known = found.get(report.native_id)
+        if known is None or ORDER.index(report.state) < ORDER.index(known.state):
+            found[report.native_id] = report
+    return found
+
+
+def details(output: str) -> dict[str, Details]:
+    """From `qstat -xml -j`. Jobs that have ended are absent."""
+    root = xml(output)
+    if root.tag not in ("detailed_job_info", "unknown_jobs"):
+        raise _nonsense("qstat's answer", output)
+    return {job.native_id: job for job in map(_details, root.iterfind("djob_info/element"))}
+
+
+def _details(job: ElementTree.Element) -> Details:
+    tasks = job.findall("JB_ja_tasks/ulong_sublist")
+    native_id = _text(job, "JB_job_number")
+    if not native_id:
+        raise _nonsense("qstat's answer", ElementTree.tostring(job, "unicode"))
+    return Details(
+        native_id=native_id,
+        owner=_text(job, "JB_owner"),
+        account_string=_text(job, "JB_account"),
+        name=_text(job, "JB_job_name"),
+        folder=job.findtext("JB_cwd"),
+        stdout=job.findtext("JB_stdout_path_list/path_list/PN_path"),
+        stderr=job.findtext("JB_stderr_path_list/path_list/PN_path"),
+        one_log=_text(job, "JB_merge_stderr") == "true",
+        array=int(_text(job, "JB_type") or 0) & 128 != 0,
+        started=any(int(_text(task, "JAT_status") or 0) for task in tasks),
+        messages=tuple(said.text for said in job.iter("QIM_message") if said.text),
+    )
+
+
+def needs_home(job: Details) -> bool:
+    return any(path and (path.startswith("~") or "$HOME" in path) for path in (job.stdout, job.stderr))
+
+
+def log_path(job: Details, asked: str | None, account: str, home: str) -> str | None:
+    """The file or folder behind a qsub -o or -e: submit(1) has the variables. None where it is on a node."""
+    path = asked or "."
+    values = {"HOME": home, "USER": account, "JOB_ID": job.native_id, "JOB_NAME": job.name, "TASK_ID": "0"}
+    if "$HOSTNAME" in path:
+        return None
+    path = re.sub(r"\$(HOME|USER|JOB_ID|JOB_NAME|TASK_ID)", lambda match: values[match[1]], path)
+    path = re.sub(r"^~(?=/|\Z)", lambda _: home, path)
+    return posixpath.normpath(posixpath.join(job.folder or home, path))
+
+
+def reason(job: Details) -> str | None:
+    """Why it is in error, without the time and the process id before it."""
+    return re.sub(r"^.*?\]: (error: )?", "", job.messages[0]) if job.messages else None
+
+
+def with_account_string(output: str, uuid: str) -> str | None:
+    """The job that carries the uuid, from lines of `qstat -j` with numbers and account strings in turn."""
+    native_id = None
+    for line in complete(output):
+        match = re.fullmatch(r" *<JB_(job_number|account)>(.*)</JB_\1>\s*", line)
+        if not match:
+            raise _nonsense("qstat's answer", line)
+        if match[1] == "job_number":
+            native_id = match[2]
+        elif match[2].removesuffix(ABORTED) == uuid:
+            return native_id
+    return None
+
+
+def complete(output: str) -> list[str]:
+    """The lines before the last, which says `end`."""
+    *lines, last = output.splitlines() or [""]
+    if last != "end" or not output.endswith("\n"):
+        raise _nonsense("Grid Engine's answer", output)
+    return lines
+
+
+# --- jobs that have ended ---------------------------------------------------------------------------------------------
+
+
+def accounting(output: str, account: str | None, parallel_environment: str) -> dict[str, JobReport]:
+    """Ended jobs, from records of accounting(5). Of a number that was used twice, or of a job that ran twice, the last
+    record counts."""
+    last: dict[tuple[str, str], list[str]] = {}
+    for record in _records(output):
+        if account in (None, record[3]):
+            last[record[5], record[35]] = record
+    reports = (_ended(record, parallel_environment) for record in last.values() if int(record[11]) not in AGAIN)
+    return _by_job(reports)
+
+
+def _records(output: str) -> Iterator[list[str]]:
+    """The fields of each; the category may hold colons. A line that is cut short is being written, and is left for the
+    next time. Of a parallel job's parts on other nodes only the whole counts."""
+    for line in complete(output):
+        fields = line.split(":")
+        if len(fields) < FIELDS or not all(fields[at].isdigit() for at in (5, 9, 10, 11, 12, 34, 35)):
+            continue
+        if fields[-4] == "NONE":
+            yield [*fields[:39], ":".join(fields[39:-5]), *fields[-5:]]
+
+
+def _ended(record: list[str], parallel_environment: str) -> JobReport:
+    start, end, failed, status = (int(record[at]) for at in (9, 10, 11, 12))
+    state, words = _outcome(record)
+    killed = failed in (KILLED, LIMIT) and status > 128
+    ran = start > 0 and failed not in BEFORE_THE_JOB
+    return JobReport(
+        native_id=record[5],
+        state=state,
+        native_state=f"failed {failed}" if failed else "finished",
+        uuid=record[6].removesuffix(ABORTED),
+        exit_code=status if ran else None,
+        signal=status - 128 if killed else None,
+        reason=words,
+        nodes=1 if record[33] in ("NONE", parallel_environment) else None,
+        cores=int(record[34]),
+        queue=record[0],
+        start_time=datetime.fromtimestamp(start, UTC) if start else None,
+        end_time=datetime.fromtimestamp(end, UTC) if end else None,
+    )
+
+
+def _outcome(record: list[str]) -> tuple[JobState, str | None]:
+    start, end, failed, status = (int(record[at]) for at in (9, 10, 11, 12))
+    if failed in (0, *AROUND_THE_JOB):
+        return (JobState.FAILED if status else JobState.FINISHED), None
+    if failed == KILLED and record[6].endswith(ABORTED):
+        return JobState.CANCELLED, None
+    if failed in (KILLED, LIMIT) and end - start >= _limit(record[39], "h_rt"):
+        return JobState.TIMED_OUT, "it ran into its wall time"
+    if failed == LIMIT:
+        memory = re.search(r"\bh_(vmem|data|rss|as)=", record[39])
+        return (JobState.OUT_OF_MEMORY, "over its memory") if memory else (JobState.TIMED_OUT, "over its limits")
+    if failed in NODE:
+        return JobState.NODE_FAILED, f"the node failed it ({failed})"
+    return JobState.FAILED, None if failed == KILLED else BEFORE_THE_JOB.get(
+        failed, f"Grid Engine says failed {failed}"
+    )
+
+
+def _limit(category: str, name: str) -> float:
+    """Seconds of `-l h_rt=60`; a queue's own limit does not stand there."""
+    match = re.search(rf"\b{name}=([0-9:]+)", category)
+    if not match:
+        return float("inf")
+    total = 0
+    for part in match[1].split(":"):
+        total = total * 60 + int(part or 0)
+    return total
+
+
+def with_details(report: JobReport, job: Details, stdout: str | None, stderr: str | None) -> JobReport:
+    return replace(report, uuid=job.uuid, working_directory=job.folder, stdout_file=stdout, stderr_file=stderr)
+
+
+# --- the cluster ------------------------------------------------------------------------------------------------------
+
+
+def version(output: str) -> str:
+    """The first line of `qstat -help`, e.g. `SGE 8.1.9`."""
+    return output.partition("\n")[0].strip()
+
+
+def queues(summary: str, configuration: str) -> tuple[Queue, ...]:
+    """From `qstat -g c -xml` and `qconf -sq '*'`. Grid Engine has no default queue: it takes any that suits."""
+    root = xml(summary)
+    if root.tag != "job_info":
+        raise _nonsense("qstat's answer", summary)
+    limits = wall_times(configuration)
+    return tuple(_queue(element, limits) for element in root.iter("cluster_queue_summary"))
+
+
+def _queue(element: ElementTree.Element, limits: dict[str, int | None]) -> Queue:
+    name = _text(element, "name")
+    total, broken = (int(_text(element, tag) or 0) for tag in ("total", "manual_intervention"))
+    return Queue(name, up=broken < total, wall_time=limits.get(name), cores=total)
+
+
+def wall_times(configuration: str) -> dict[str, int | None]:
+    """Each queue's h_rt: `00:10:00`, seconds, or INFINITY, perhaps with `,[host=...]` behind it."""
+    limits: dict[str, int | None] = {}
+    name = ""
+    for line in configuration.splitlines():
+        key, _, value = line.partition(" ")
+        if key == "qname":
+            name = value.strip()
+        elif key == "h_rt":
+            limits[name] = seconds(value.strip().split(",")[0])
+    return limits
+
+
+def seconds(clock: str) -> int | None:
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in parts):
+        return None
+    total = 0
+    for part in parts:
+        total = total * 60 + int(part)
+    return total
+
+
+def nodes(output: str) -> dict[str, int]:
+    """How many hosts report their load, from `qhost -xml`, and how many do not."""
+    root = xml(output)
+    if root.tag != "qhost":
+        raise _nonsense("qhost's answer", output)
+    found: dict[str, int] = {}
+    for host in root.iterfind("host"):
+        if host.get("name") != "global":
+            load = host.findtext("hostvalue[@name='load_avg']")
+            state = "down" if load in (None, "-") else "up"
+            found[state] = found.get(state, 0) + 1
+    return found
