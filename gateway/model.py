@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class JobState(StrEnum):
@@ -140,6 +140,29 @@ class JobReport:
     start_time: datetime | None = None
     end_time: datetime | None = None
     working_directory: str | None = None
+    stdout_file: str | None = None
+    stderr_file: str | None = None
+
+
+class LiveJob(NamedTuple):
+    """What a tick must know of a job that the scheduler still has: a host may have ten thousand of them."""
+
+    number: int
+    native_id: str
+    account: str
+    host: str
+    state: JobState
+    native_state: str | None
+    stale: bool
+    as_of: datetime | None
+    reason: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    nodes: int | None = None
+    cores: int | None = None
+    queue: str | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
     stdout_file: str | None = None
     stderr_file: str | None = None
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from gateway.errors import JobgateError
 from gateway.hosts import Host, Hosts
-from gateway.model import Job, JobReport, JobState
+from gateway.model import Job, JobReport, JobState, LiveJob
 from gateway.service import JobService, found, job_spec
 from gateway.store import HostStore, Repository
 
@@ -121,33 +121,29 @@ class Sync:
     def _ask(self, host: Host) -> dict[str, Any]:
         record = self.host_store.get(host.name)
         asked_at = _time(self.clock())
-        live = self.repository.live_jobs(host.name)
-        for job in live:
-            if job.native_id is None:
-                self._settle(host, job)
-        known = [job for job in live if job.native_id is not None]
+        self._settle_all(host, asked_at)
+        known = self.repository.live_jobs(host.name)
         reports = self._reports(host, known)
         lost_after = timedelta(seconds=host.config.section.lost_after)
         changes = (
-            (job, news(job, reports.get(str(job.native_id)), asked_at, record.last_success, lost_after))
-            for job in known
+            (job, news(job, reports.get(job.native_id), asked_at, record.last_success, lost_after)) for job in known
         )
         for job, before in self.repository.change_jobs((job, values) for job, values in changes if values):
             self.service.changed(job, before)
         return {"last_success": asked_at, **self._info(host, record.info_at, known)}
 
     @staticmethod
-    def _reports(host: Host, jobs: list[Job]) -> dict[str, JobReport]:
+    def _reports(host: Host, jobs: list[LiveJob]) -> dict[str, JobReport]:
         """One query for all, where somebody may ask about everybody's jobs; else one per account with live jobs."""
         by_account: dict[str | None, list[str]] = defaultdict(list)
         for job in jobs:
-            by_account[None if asks_for_all(host) else job.account].append(str(job.native_id))
+            by_account[None if asks_for_all(host) else job.account].append(job.native_id)
         reports: dict[str, JobReport] = {}
         for account, native_ids in by_account.items():
             reports.update(host.backend.query(native_ids, account))
         return reports
 
-    def _info(self, host: Host, info_at: datetime | None, jobs: list[Job]) -> dict[str, Any]:
+    def _info(self, host: Host, info_at: datetime | None, jobs: list[LiveJob]) -> dict[str, Any]:
         """Queues and nodes, where it is time; asked as somebody with jobs there where the host has no operator."""
         at = _time(self.clock())
         account = None if asks_for_all(host) else next((job.account for job in jobs), None)
@@ -156,12 +152,14 @@ class Sync:
             return {}
         return {"info": asdict(host.backend.cluster(account)), "info_at": at}
 
+    def _settle_all(self, host: Host, at: datetime) -> None:
+        patience = timedelta(seconds=host.config.section.submit_timeout + GRACE_SECONDS)
+        for job in self.repository.unsettled_jobs(host.name, at - patience):
+            self._settle(host, job)
+
     def _settle(self, host: Host, job: Job) -> None:
         """A submission that was cut off: the scheduler knows whether it got there. One that it does not know is handed
         over again only if its client was never answered; otherwise the client was told to ask, and is told now."""
-        patience = host.config.section.submit_timeout + GRACE_SECONDS
-        if (_time(self.clock()) - job.created_at).total_seconds() < patience:
-            return
         report = host.backend.find(job.uuid, job.account)
         if report:
             self.service.adopt(job, found(report, job))
@@ -190,7 +188,7 @@ def asks_for_all(host: Host) -> bool:
 
 
 def news(
-    job: Job, report: JobReport | None, at: datetime, last_success: datetime | None, lost_after: timedelta
+    job: LiveJob, report: JobReport | None, at: datetime, last_success: datetime | None, lost_after: timedelta
 ) -> Mapping[str, Any]:
     """What a query's answer changes of a job: its new columns, empty where there is nothing to write.
 
@@ -202,9 +200,8 @@ def news(
         if job.state != JobState.LOST and at - (job.as_of or at) >= lost_after:
             return {"state": JobState.LOST, "reason": "neither the queue nor the accounting knows it any more"}
         return {}
-    told = {name: getattr(report, name) for name in REPORTED}
     changed: dict[str, Any] = {
-        name: value for name, value in told.items() if value is not None and value != getattr(job, name)
+        name: value for name in REPORTED if (value := getattr(report, name)) is not None and value != getattr(job, name)
     }
     if job.stale:
         changed["stale"] = False

@@ -14,7 +14,6 @@ from gateway import (
     HostDown,
     HostTimeout,
     InvalidSchedulerAnswer,
-    Job,
     JobgateError,
     JobReport,
     JobSpec,
@@ -24,6 +23,7 @@ from gateway import (
     Submitted,
     hookimpl,
 )
+from gateway.model import LiveJob
 from gateway.plugin_manager import load_plugins
 from gateway.sync import back_off, news
 from tests.gateways import InProcess, World, error
@@ -57,7 +57,7 @@ class Liar(Backend):
         self.queries.append((sorted(native_ids), account))
         if self.on_query:
             raise self.on_query
-        return {name: report for name, report in self.jobs.items() if name in native_ids}
+        return {name: self.jobs[name] for name in native_ids if name in self.jobs}
 
     def find(self, uuid: str, account: str) -> JobReport | None:
         if self.on_find:
@@ -256,7 +256,7 @@ def test_an_unchanged_job_is_not_written(gateway, monkeypatch: pytest.MonkeyPatc
 
 
 def test_news_of_an_unknown_word() -> None:
-    job = Job(1, "u", "/CN=Ann", "ann", "far", JobState.QUEUED, START, START, native_id="1")
+    job = LiveJob(1, "1", "ann", "far", JobState.QUEUED, "PENDING", stale=False, as_of=START)
     report = JobReport("1", JobState.UNKNOWN, "LEVITATING")
     changed = news(job, report, START, None, timedelta(hours=1))
     assert (changed["state"], changed["native_state"]) == (JobState.UNKNOWN, "LEVITATING")

@@ -2,15 +2,17 @@
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, Update, bindparam, delete, func, insert, literal, or_, select, tuple_, update
 
 from gateway.errors import Unprocessable
-from gateway.model import FINAL_STATES, Job, JobState
+from gateway.model import FINAL_STATES, Job, JobState, LiveJob
 from gateway.store.database import Database, insert_unless_there, now
 from gateway.store.tables import events, idempotency_keys, jobs, scripts
 
@@ -20,6 +22,8 @@ BY_JOB_ID, BY_UUID = (
     select(*JOB_COLUMNS).where(column == bindparam("ident")).order_by(jobs.c.number.desc())
     for column in (jobs.c.job_id, jobs.c.uuid)
 )
+LIVE_COLUMNS = [jobs.c[name] for name in LiveJob._fields]
+LIVE = [*(set(JobState) - FINAL_STATES - {JobState.DRAFT}), JobState.LOST]
 NEWEST = 10_000  # what a list without a limit gives
 
 # Field of `sort=` → its column and what stands for "none" there, so that a cursor can compare.
@@ -105,8 +109,9 @@ class Repository:
             row |= {"created_at": at, "updated_at": at}
             number = connection.execute(insert(jobs).values(**row).returning(jobs.c.number)).scalar_one()
             connection.execute(insert(scripts).values(number=number, script=script))
-            self._note(connection, number, JobState(values["state"]), None, None, at)
-            return self._job(connection, jobs.c.number == number)
+            job = self._job(connection, jobs.c.number == number)
+            connection.execute(insert(events), [_event(job, None, at)])
+            return job
 
     def _take_key(self, connection: Connection, owner: str, key: tuple[str, str], uuid: str, at: datetime) -> None:
         row = {"owner": owner, "key": key[0], "body_hash": key[1], "uuid": uuid, "created_at": at}
@@ -148,10 +153,17 @@ class Repository:
         more = len(rows) > wanted.limit
         return Page(found, total, _cursor(found[-1], wanted.sort) if more else None)
 
-    def live_jobs(self, host: str) -> list[Job]:
-        """The jobs of a host whose truth is still to come, lost ones included."""
-        settled = [state.value for state in FINAL_STATES - {JobState.LOST}]
-        query = select(*JOB_COLUMNS).where(jobs.c.host == host, jobs.c.state.not_in([*settled, JobState.DRAFT.value]))
+    def live_jobs(self, host: str) -> list[LiveJob]:
+        """The jobs of a host that its scheduler has and whose truth is still to come, lost ones included."""
+        query = select(*LIVE_COLUMNS).where(jobs.c.host == host, jobs.c.state.in_(LIVE), jobs.c.native_id.is_not(None))
+        with self.database.reading() as connection:
+            return [LiveJob._make(row) for row in connection.execute(query).all()]
+
+    def unsettled_jobs(self, host: str, before: datetime) -> list[Job]:
+        """The jobs of a host that were handed over before that time, and whether they arrived is not known."""
+        query = select(*JOB_COLUMNS).where(
+            jobs.c.host == host, jobs.c.state == JobState.SUBMITTING, jobs.c.created_at < before
+        )
         with self.database.reading() as connection:
             return [_job(row) for row in connection.execute(query)]
 
@@ -159,20 +171,20 @@ class Repository:
         with self.database.reading() as connection:
             return connection.execute(select(scripts.c.script).where(scripts.c.number == number)).scalar_one()
 
-    def change_jobs(self, changes: Iterable[tuple[Job, Mapping[str, Any]]]) -> list[tuple[Job, JobState]]:
+    def change_jobs(self, changes: Iterable[tuple[Job | LiveJob, Mapping[str, Any]]]) -> list[tuple[Job, JobState]]:
         """Write what changed, in one transaction: pairs of a job and its new columns. A job whose state another process
         has changed since is left alone. Gives the jobs whose state changed, each with its state before."""
+        wanted = {job.number: (job, values) for job, values in changes}
+        if not wanted:
+            return []
         at = now()
-        moved: list[tuple[Job, JobState]] = []
-        changes = list(changes)
-        if not changes:
-            return moved
         with self.database.writing() as connection:
-            for job, values in changes:
-                if self._change(connection, job, values, at) and values.get("state", job.state) != job.state:
-                    changed = self._job(connection, jobs.c.number == job.number)
-                    self._note(connection, job.number, changed.state, job.state, changed.reason, at)
-                    moved.append((changed, job.state))
+            agreed = self._as_seen(connection, wanted)
+            _write_all(connection, agreed, at)
+            before = {job.number: job.state for job, values in agreed if values.get("state", job.state) != job.state}
+            moved = [(job, before[job.number]) for job in self._jobs(connection, list(before))]
+            if moved:
+                connection.execute(insert(events), [_event(job, was, at) for job, was in moved])
         return moved
 
     def change_job(self, job: Job, **values: Any) -> Job:
@@ -182,12 +194,22 @@ class Repository:
             return self._job(connection, jobs.c.number == job.number)
 
     @staticmethod
-    def _change(connection: Connection, job: Job, values: Mapping[str, Any], at: datetime) -> bool:
-        row = {"updated_at": at, **values}
-        if "native_id" in row:
-            row["job_id"] = f"{row['native_id']}.{job.host}"
-        query = update(jobs).where(jobs.c.number == job.number, jobs.c.state == job.state.value).values(**row)
-        return connection.execute(query).rowcount == 1
+    def _as_seen(
+        connection: Connection, wanted: Mapping[int, tuple[Job | LiveJob, Mapping[str, Any]]]
+    ) -> list[tuple[Job | LiveJob, Mapping[str, Any]]]:
+        """Those of the changes whose job is still in the state that its writer saw."""
+        states: dict[int, JobState] = {}
+        for some in _chunks(list(wanted)):
+            query = select(jobs.c.number, jobs.c.state).where(jobs.c.number.in_(some)).with_for_update()
+            states.update((row[0], row[1]) for row in connection.execute(query))
+        return [(job, values) for number, (job, values) in wanted.items() if states.get(number) == job.state]
+
+    @staticmethod
+    def _jobs(connection: Connection, numbers: list[int]) -> list[Job]:
+        found: list[Job] = []
+        for some in _chunks(numbers):
+            found += map(_job, connection.execute(select(*JOB_COLUMNS).where(jobs.c.number.in_(some))))
+        return found
 
     def delete_job(self, job: Job) -> None:
         """Forget the job, its script, its history and its idempotency key."""
@@ -208,14 +230,36 @@ class Repository:
             return {(row[0], row[1]): row[2] for row in connection.execute(query)}
 
     @staticmethod
-    def _note(
-        connection: Connection, number: int, state: JobState, before: JobState | None, reason: str | None, at: datetime
-    ) -> None:
-        connection.execute(insert(events).values(number=number, at=at, state=state, before=before, reason=reason))
-
-    @staticmethod
     def _job(connection: Connection, condition: Any) -> Job:
         return _job(connection.execute(select(*JOB_COLUMNS).where(condition)).one())
+
+
+def _write_all(
+    connection: Connection, changes: Iterable[tuple[Job | LiveJob, Mapping[str, Any]]], at: datetime
+) -> None:
+    """One statement for all jobs that change in the same columns."""
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for job, values in changes:
+        row = {"updated_at": at, **values}
+        if "native_id" in row:
+            row["job_id"] = f"{row['native_id']}.{job.host}"
+        alike[tuple(sorted(row))].append({f"new_{name}": value for name, value in row.items()} | {"old": job.number})
+    for names, rows in alike.items():
+        connection.execute(_update(names), rows)
+
+
+@cache
+def _update(names: tuple[str, ...]) -> Update:
+    return update(jobs).where(jobs.c.number == bindparam("old")).values({n: bindparam(f"new_{n}") for n in names})
+
+
+def _event(job: Job, before: JobState | None, at: datetime) -> dict[str, Any]:
+    return {"number": job.number, "at": at, "state": job.state, "before": before, "reason": job.reason}
+
+
+def _chunks(numbers: list[int]) -> Iterator[list[int]]:
+    """Of a size that every database takes in one statement."""
+    return (numbers[start : start + 1000] for start in range(0, len(numbers), 1000))
 
 
 def _job(row: Row) -> Job:
