@@ -3,6 +3,7 @@
 from flask import Flask
 
 from gateway import api
+from gateway.audit import Audit
 from gateway.auth import Authentication
 from gateway.config import Config, load_config
 from gateway.events import Announcer
@@ -33,7 +34,7 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
     repository, host_store, token_store = Repository(database), HostStore(database), TokenStore(database)
 
     hosts = Hosts(config, plugins)
-    service = JobService(config, repository, host_store, hosts, Announcer(plugins))
+    service = JobService(config, repository, host_store, hosts, Announcer(plugins), Audit(config.audit_log))
     ticker = Ticker(Sync(hosts, repository, host_store, service))
     authenticators = [one for several in plugins.hook.register_authenticators() for one in several]
     authentication = Authentication(config.auth, token_store, authenticators)

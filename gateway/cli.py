@@ -1,5 +1,6 @@
 """The command `jobgate`, for those who run a gateway."""
 
+import json
 import os
 import shlex
 import sys
@@ -114,6 +115,25 @@ def tick(config_file: Path) -> None:
     if not results:
         click.echo("no host was due")
     sys.exit(0 if all(words == "ok" for words in results.values()) else 1)
+
+
+@cli.command()
+@with_config
+@click.option("--job", help="Only this job: its job_id or uuid.")
+@click.option("--subject", help="Only what this certificate subject did.")
+def audit(config_file: Path, job: str | None, subject: str | None) -> None:
+    """Show who did what to which job, from where, with which result: one JSON line each."""
+    from gateway.audit import read
+
+    config, _ = _load(config_file)
+    try:
+        lines = list(read(config.audit_log, job, subject))
+    except OSError as problem:
+        raise click.ClickException(f"the audit trail cannot be read: {problem}") from None
+    for line in lines:
+        click.echo(json.dumps(line, ensure_ascii=False))
+    if not lines:
+        click.echo("nothing of that kind was done", err=True)
 
 
 @cli.command()

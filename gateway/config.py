@@ -53,6 +53,9 @@ class GatewaySection:
     default_host: str | None = option(
         kinds.String(), None, "host for doors that name none; otherwise the only or the first one"
     )
+    audit_log: Path | None = option(
+        FilePath(), None, "where it is written who did what to which job; default: audit.log in state_dir"
+    )
     ticker: bool = option(
         kinds.Boolean(truthy={True}, falsy={False}),
         True,
@@ -158,6 +161,10 @@ class Config:
     auth: AuthSection
     limits: LimitsSection
     hosts: Mapping[str, HostConfig]
+
+    @property
+    def audit_log(self) -> Path:
+        return self.gateway.audit_log or self.gateway.state_dir / "audit.log"
 
     @property
     def default_host(self) -> str:

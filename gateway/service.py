@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gateway.audit import Audit
 from gateway.backend import ACTIONS, OPTIONAL_FIELDS
 from gateway.config import Config
 from gateway.errors import (
@@ -49,8 +50,15 @@ class JobService:
     """Jobs of all hosts. Safe to use from many threads."""
 
     def __init__(
-        self, config: Config, repository: Repository, host_store: HostStore, hosts: Hosts, changed: JobChanged
+        self,
+        config: Config,
+        repository: Repository,
+        host_store: HostStore,
+        hosts: Hosts,
+        changed: JobChanged,
+        audit: Audit,
     ) -> None:
+        self.audit = audit
         self.config = config
         self.repository = repository
         self.host_store = host_store
@@ -67,16 +75,19 @@ class JobService:
         nothing was submitted (and nothing is kept); HostTimeout and OutcomeUnknown when that is not known yet: then the
         job is kept in `submitting` and the tick finds out.
         """
-        host = self.hosts.named(request.host)
-        self._check_script(request.script)
-        self._check_fields(host, request.fields)
-        account = self._account(principal, request.fields)
-        try:
-            job = self._record(principal, host, account, request)
-        except KeyTaken as taken:
-            return self._same_again(principal, taken, request), False
-        self.changed(job, None)
-        return self._hand_over(host, job, request.script), True
+        with self.audit.entry("submit", principal, to=request.host) as entry:
+            host = self.hosts.named(request.host)
+            self._check_script(request.script)
+            self._check_fields(host, request.fields)
+            account = self._account(principal, request.fields)
+            try:
+                entry.job = self._record(principal, host, account, request)
+            except KeyTaken as taken:
+                entry.job = self._same_again(principal, taken, request)
+                return entry.job, False
+            self.changed(entry.job, None)
+            entry.job = self._hand_over(host, entry.job, request.script)
+            return entry.job, True
 
     def _check_script(self, script: str) -> None:
         limit = self.config.limits.script
@@ -216,14 +227,21 @@ class JobService:
 
     def edit(self, principal: Principal, ident: str, values: Mapping[str, Any]) -> Job:
         """Change tag, description or extended_properties."""
-        return self.repository.change_job(self.get(principal, ident), **values)
+        with self.audit.entry("edit", principal, ident, fields=sorted(values)) as entry:
+            entry.job = self.get(principal, ident)
+            return self.repository.change_job(entry.job, **values)
 
     def control(self, principal: Principal, ident: str, action: str) -> Job | None:
         """Abort, hold, release, suspend, continue; `resubmit` gives a new job. Raises Conflict where the job's state or
         its host's backend does not allow it."""
-        job = self.get(principal, ident)
-        if action == "resubmit":
-            return self.resubmit(principal, job)
+        with self.audit.entry(action, principal, ident) as entry:
+            entry.job = self.get(principal, ident)
+            if action == "resubmit":
+                return self.resubmit(principal, entry.job)
+            self._steer(entry.job, action)
+            return None
+
+    def _steer(self, job: Job, action: str) -> None:
         if action == "execute":
             raise Conflict("only a draft can be executed; this job was submitted")
         host = self._host_of(job)
@@ -234,7 +252,6 @@ class JobService:
         if job.state.final:
             raise Conflict(f"the job is {job.state} already; there is nothing to {action}")
         host.backend.control(action, self._native_id(job), job.account)
-        return None
 
     def resubmit(self, principal: Principal, job: Job) -> Job:
         """The same request once more, as a new job of the caller's."""
@@ -245,7 +262,11 @@ class JobService:
 
     def delete(self, principal: Principal, ident: str) -> None:
         """Stop the job if it has not ended, and forget it."""
-        job = self.get(principal, ident)
+        with self.audit.entry("delete", principal, ident) as entry:
+            entry.job = self.get(principal, ident)
+            self._forget(entry.job)
+
+    def _forget(self, job: Job) -> None:
         if not job.state.final and job.native_id:
             try:
                 self._host_of(job).backend.control("abort", job.native_id, job.account)

@@ -162,11 +162,11 @@ class Sync:
         over again only if its client was never answered; otherwise the client was told to ask, and is told now."""
         report = host.backend.find(job.uuid, job.account)
         if report:
-            self.service.adopt(job, found(report, job))
+            adopted = self.service.adopt(job, found(report, job))
+            self.service.audit.gateway_did("adopt", adopted)
         elif job.stale:  # set when the client was answered that the outcome is not known
             words = "the scheduler never received it"
-            failed = self.repository.change_job(job, state=JobState.SUBMIT_FAILED, reason=words, stale=False)
-            self.service.changed(failed, job.state)
+            self._submit_failed(job, words)
         else:
             self._hand_over_again(host, job)
 
@@ -176,10 +176,14 @@ class Sync:
         except JobgateError as problem:
             if problem.retryable:
                 raise
-            failed = self.repository.change_job(job, state=JobState.SUBMIT_FAILED, reason=problem.message)
-            self.service.changed(failed, job.state)
+            self._submit_failed(job, problem.message)
         else:
-            self.service.adopt(job, submitted)
+            self.service.audit.gateway_did("hand over again", self.service.adopt(job, submitted))
+
+    def _submit_failed(self, job: Job, words: str) -> None:
+        failed = self.repository.change_job(job, state=JobState.SUBMIT_FAILED, reason=words, stale=False)
+        self.service.audit.gateway_did("give up", failed, words)
+        self.service.changed(failed, job.state)
 
 
 def asks_for_all(host: Host) -> bool:

@@ -14,6 +14,7 @@ from flask_smorest import Blueprint
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from gateway.audit import Origin, origin
 from gateway.errors import BadRequest, Unprocessable
 from gateway.logs import request_id
 from gateway.model import Principal
@@ -45,6 +46,7 @@ def secured(blueprint: Blueprint) -> Blueprint:
     def authenticate() -> None:
         g.credential, g.principal = services().authentication.identify(dict(request.headers.items()))
         speak_for(g.principal.subject, g.request_id)
+        origin.set(Origin(request.remote_addr or "", g.credential, request.path))
 
     return blueprint
 
