@@ -78,7 +78,7 @@ class Measured:
 
 def main() -> None:
     options = _options()
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, width=100)
     before = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="jobgate-bench-") as folder:
         found = [*_proxies(options), *_http(options, Path(folder), console)]
