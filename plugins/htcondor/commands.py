@@ -27,7 +27,7 @@ SUBMIT = """
 host=$1 own=$HOME/.jobgate/$1/$2 script=$3 run=$4 probe=$5 show=$6
 shift 6
 sweep() {
-    cd -- "$HOME/.jobgate/$host" && [ -z "$(find . -maxdepth 1 -name .swept -mmin -1440)" ] || return
+    cd -- "$HOME/.jobgate/$host" && [ -z "$(find .swept -mmin -1440)" ] || return
     : >.swept && live=$(condor_q -constraint 'JobgateId isnt undefined' -af JobgateId) || return
     find . -maxdepth 1 -type d -name '*-*' -mtime +0 | while read -r folder; do
         case $live in *"${folder#./}"*) ;; *) rm -rf -- "$folder" ;; esac
@@ -96,7 +96,7 @@ def plan(spec: JobSpec, host: str) -> Plan:
         asked["initialdir"] = "$ENV(PWD)"
     missing = {key: value for key, value in logs.items() if key not in said}
     settings = {**missing, **asked}
-    shown = {key: value.replace("$(DOLLAR)", "$") for key, value in asked.items()}
+    shown = {key.lower(): value.replace("$(DOLLAR)", "$") for key, value in asked.items()}
     if spec.working_directory:
         shown["initialdir"] = spec.working_directory
     warnings = contradictions(said.values(), shown)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import Conflict, Forbidden, NotFound, RefusedByScheduler
+from gateway.errors import Conflict, Forbidden, NotFound, OutcomeUnknown, RefusedByScheduler
 from gateway.model import JobState, Resources
 from gateway.testing.contract import Driver, _workspace
 from gateway.transport import Command
@@ -15,7 +15,6 @@ from tests.cluster.fixture import Cluster
 from tests.plugins.on_cluster import running
 
 SLEEP = "#!/bin/sh\nsleep 600\n"
-WRITE = "/bin/sh -c 'echo out; echo err >&2; pwd'"
 
 
 @pytest.fixture
@@ -116,7 +115,7 @@ def test_bob_cannot_touch_it_even_without_us(jobs: Driver) -> None:
         assert transport.run(Command((program, job.native_id)), "bob").exit_code != 0
     with pytest.raises(NotFound):
         jobs.backend.control("abort", job.native_id, "bob")
-    kept = jobs.shell("echo ~/.jobgate/*/").stdout.strip() + spec.uuid
+    kept = f"{transport.home('alice')}/.jobgate/{jobs.backend.host.name}/{spec.uuid}"
     for path in (f"{kept}/script", f"{kept}/description", job.stdout_file or ""):
         with pytest.raises(Forbidden):
             transport.open_file(path, "bob", "/")
@@ -148,6 +147,17 @@ def test_a_thousand_jobs_in_one_question(jobs: Driver) -> None:
         held.native_id: JobState.HELD,
         ended.native_id: JobState.FAILED,
     }
+
+
+def test_a_submit_that_is_cut_has_no_effect_later(jobs: Driver, cluster_alone: Cluster) -> None:
+    """The schedd hangs after it was asked whether it answers: nobody knows, and what was left there is void."""
+    spec = jobs.spec("#!/bin/sh\n")
+    with cluster_alone.frozen("condor_schedd"):
+        jobs.backend._submitted_at = time.monotonic()  # type: ignore[attr-defined]
+        with pytest.raises(OutcomeUnknown):
+            jobs.backend.submit(spec)
+    jobs.run("#!/bin/sh\n")
+    assert jobs.backend.find(spec.uuid, "alice") is None
 
 
 def test_check_finds_nothing_wrong(backend: HTCondorBackend) -> None:
