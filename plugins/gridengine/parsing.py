@@ -28,37 +28,18 @@ from .commands import ABORTED
 log = logging.getLogger(__name__)
 
 ID = re.compile(r"[1-9][0-9]{0,8}\Z", re.ASCII)
-NOT_SENT = re.compile(
-    r"unable to (send message to|contact) qmaster|Connection refused|can't connect|critical error|"
-    r"SGE_ROOT|not found$|No such file or directory$|denied: host .* is neither",
-    re.MULTILINE,
-)
+NOT_SENT = re.compile(r"unable to (send message to|contact) qmaster|Connection refused|can't connect|SGE_ROOT")
 NO_ANSWER = re.compile(r"failed receiving gdi request|got no response|got read (error|timeout)|commlib error")
-TIMED_OUT = 124  # timeout(1)
+TIMED_OUT, NOT_RUN, NOT_FOUND = 124, 126, 127  # timeout(1)
 UNKNOWN_JOB = re.compile(r"does not exist|at least owner|necessary privileges|no permission", re.IGNORECASE)
 DELETED_WAITING = re.compile(r"has deleted job\b")  # of a running one it says "has registered the job 10 for deletion"
 ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|&#(x[0-9a-fA-F]+|[0-9]+);")
 
-# accounting(5), "failed": what else than a job's own end is in the way of exit_status
-BEFORE_THE_JOB = {
-    1: "could not be started",
-    3: "could not be started: writing its configuration",
-    4: "could not be started: writing its process id",
-    5: "could not be started: reading its configuration",
-    6: "could not be started: setting its processors",
-    7: "could not be started: before the prolog",
-    8: "could not be started: the prolog failed",
-    9: "could not be started: before the parallel environment",
-    10: "could not be started: the parallel environment failed",
-    11: "could not be started",
-    26: "its input or output file could not be opened",
-    27: "its shell was not found",
-    28: "its working directory could not be entered",
-    29: "its AFS token could not be set",
-}
+# accounting(5), "failed". After these there will be another record: the job is rescheduled, or stays in the queue with
+# an error until somebody clears that or deletes it (8.1.9 writes one for each attempt).
+AGAIN = {*range(1, 12), *range(24, 31)}
 AROUND_THE_JOB = {12, 13, 14, 15}  # stopping the parallel environment, the epilog: the job itself has ended
 NODE = {18, 19, 20, 21}  # the shepherd or the execution daemon failed it
-AGAIN = {24, 25, 30}  # migrated or rescheduled: there will be another record
 LIMIT = 37  # "qmaster enforced h_rt, h_cpu, or h_vmem limit"
 KILLED = 100  # "assumedly after job": by a signal, whoever sent it
 FIELDS = 45  # of a record, its category counted as one
@@ -111,9 +92,8 @@ def check_submit(result: CommandResult) -> None:
     """Raises unless qsub succeeded."""
     if result.exit_code == 0:
         return
+    _check_reached(result)
     words = last_line(result.stderr) or f"qsub ended with exit code {result.exit_code}"
-    if NOT_SENT.search(result.stderr):
-        raise HostDown(f"Grid Engine is down: {words}", **_diagnosis(result))
     if result.exit_code >= TIMED_OUT or NO_ANSWER.search(result.stderr):
         raise OutcomeUnknown(f"Grid Engine did not answer: {words}", **_diagnosis(result))
     raise RefusedByScheduler(f"Grid Engine refused the job: {words}", **_diagnosis(result))
@@ -123,22 +103,37 @@ def checked(result: CommandResult) -> str:
     """What a query printed. Raises unless it succeeded."""
     if result.exit_code == 0:
         return result.stdout
+    _check_reached(result)
+    _check_answered(result)
     words = last_line(result.stderr) or f"exit code {result.exit_code}"
-    if result.exit_code == TIMED_OUT or NOT_SENT.search(result.stderr) or NO_ANSWER.search(result.stderr):
-        raise HostDown(f"Grid Engine is down: {words}", **_diagnosis(result))
     raise InvalidSchedulerAnswer(f"Grid Engine answered with an error: {words}", **_diagnosis(result))
 
 
 def check_control(result: CommandResult, native_id: str) -> None:
     """Raises unless qdel, qhold, qrls or qmod did it."""
-    said = f"{result.stdout}\n{result.stderr}"
     if result.exit_code == 0:
         return
-    if NOT_SENT.search(said) or NO_ANSWER.search(said) or result.exit_code == TIMED_OUT:
-        raise HostDown(f"Grid Engine is down: {last_line(said)}", **_diagnosis(result))
+    _check_reached(result)
+    _check_answered(result)
+    said = f"{result.stdout}\n{result.stderr}"
     if UNKNOWN_JOB.search(said):
         raise NotFound(f"Grid Engine does not know job {native_id}")
     raise Conflict(f"Grid Engine refused: {last_line(said)}", **_diagnosis(result))
+
+
+def _check_reached(result: CommandResult) -> None:
+    """Raises HostDown where the qmaster was asked nothing."""
+    words = last_line(result.stderr)
+    if result.exit_code in (NOT_RUN, NOT_FOUND):
+        raise HostDown(f"Grid Engine's commands cannot be run; is bin_dir right? {words}", **_diagnosis(result))
+    if NOT_SENT.search(result.stderr):
+        raise HostDown(f"Grid Engine is down: {words}", **_diagnosis(result))
+
+
+def _check_answered(result: CommandResult) -> None:
+    if result.exit_code == TIMED_OUT or NO_ANSWER.search(result.stderr):
+        words = last_line(result.stderr) or "the qmaster does not answer"
+        raise HostDown(f"Grid Engine is down: {words}", **_diagnosis(result))
 
 
 def deleted_waiting(result: CommandResult) -> bool:
@@ -336,8 +331,11 @@ def accounting(output: str, account: str | None, parallel_environment: str) -> d
     for record in _records(output):
         if account in (None, record[3]):
             last[record[5], record[35]] = record
-    reports = (_ended(record, parallel_environment) for record in last.values() if int(record[11]) not in AGAIN)
-    return _by_job(reports)
+    return _by_job(_ended(record, parallel_environment) for record in last.values() if _is_the_end(record))
+
+
+def _is_the_end(record: list[str]) -> bool:
+    return int(record[11]) not in AGAIN or record[6].endswith(ABORTED)
 
 
 def _records(output: str) -> Iterator[list[str]]:
@@ -355,13 +353,12 @@ def _ended(record: list[str], parallel_environment: str) -> JobReport:
     start, end, failed, status = (int(record[at]) for at in (9, 10, 11, 12))
     state, words = _outcome(record)
     killed = failed in (KILLED, LIMIT) and status > 128
-    ran = start > 0 and failed not in BEFORE_THE_JOB
     return JobReport(
         native_id=record[5],
         state=state,
         native_state=f"failed {failed}" if failed else "finished",
         uuid=record[6].removesuffix(ABORTED),
-        exit_code=status if ran else None,
+        exit_code=status if start and failed not in AGAIN else None,
         signal=status - 128 if killed else None,
         reason=words,
         nodes=1 if record[33] in ("NONE", parallel_environment) else None,
@@ -376,7 +373,7 @@ def _outcome(record: list[str]) -> tuple[JobState, str | None]:
     start, end, failed, status = (int(record[at]) for at in (9, 10, 11, 12))
     if failed in (0, *AROUND_THE_JOB):
         return (JobState.FAILED if status else JobState.FINISHED), None
-    if failed == KILLED and record[6].endswith(ABORTED):
+    if failed in (KILLED, *AGAIN) and record[6].endswith(ABORTED):
         return JobState.CANCELLED, None
     if failed in (KILLED, LIMIT) and end - start >= _limit(record[39], "h_rt"):
         return JobState.TIMED_OUT, "it ran into its wall time"
