@@ -62,13 +62,21 @@ id=$(printf '%s\\n' "$id" | tail -n 1)
 exit 0"""
 
 # One pass over the accounting file, however many jobs are asked for; qacct reads it anew for each, and prints local
-# times. Ids come on standard input. The last line tells that nothing was cut off.
+# times. What is wanted comes on standard input; grep finds it fast, awk looks at the field that is meant. The last line
+# tells that nothing was cut off.
 ACCOUNTING = """\
 file=${SGE_ROOT:?is not set}/${SGE_CELL:-default}/common/accounting
-if [ -e "$file" ]; then LC_ALL=C awk -F: "$@" "$file" || exit; else cd -- "${file%/*}" || exit; fi
+wanted=$(cat)
+LC_ALL=C; export LC_ALL
+if [ -r "$file" ]; then
+    { printf '%s\\n' "$wanted" .; printf '%s\\n' "$wanted" | sed 's/^/:/' | grep -F -f - -- "$file"; } |
+        awk -F: "!begun && \\$0 == \\".\\" { begun = 1; next } !begun { wanted[\\$1]; next } $1" || exit
+else
+    cd -- "${file%/*}" && [ ! -e "$file" ] || { echo "$file cannot be read" >&2; exit 2; }
+fi
 echo end"""
-BY_ID = "NR == FNR { wanted[$1]; next } $6 in wanted"
-BY_ACCOUNT_STRING = 'NR == FNR { uuid = $1; next } $7 == uuid || $7 == uuid ".aborted"'
+BY_ID = "$6 in wanted"
+BY_ACCOUNT_STRING = '{ uuid = $7; sub(/[.]aborted$/, "", uuid) } uuid in wanted'
 
 # Each live job of an account with its account string, which no listing shows (8.1.9); the last line as above.
 FIND = """\
@@ -338,7 +346,7 @@ class Programs:
         return self._records(BY_ACCOUNT_STRING, f"{uuid}\n")
 
     def _records(self, program: str, stdin: str) -> Command:
-        argv = ("/bin/sh", "-c", ACCOUNTING, "sh", program, "-")
+        argv = ("/bin/sh", "-c", ACCOUNTING, "sh", program)
         return Command(argv, stdin.encode(), 120.0, True, self._plain)
 
     def find(self, account: str) -> Command:

@@ -382,9 +382,7 @@ def _outcome(record: list[str]) -> tuple[JobState, str | None]:
         return (JobState.OUT_OF_MEMORY, "over its memory") if memory else (JobState.TIMED_OUT, "over its limits")
     if failed in NODE:
         return JobState.NODE_FAILED, f"the node failed it ({failed})"
-    return JobState.FAILED, None if failed == KILLED else BEFORE_THE_JOB.get(
-        failed, f"Grid Engine says failed {failed}"
-    )
+    return JobState.FAILED, None if failed == KILLED else f"Grid Engine says failed {failed}"
 
 
 def _limit(category: str, name: str) -> float:

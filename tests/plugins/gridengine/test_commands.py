@@ -193,6 +193,9 @@ def test_the_accounting_file_is_read_once(tmp_path: Path) -> None:
     (common / "accounting").write_text("# Version: 8.1.9\n" + "".join(lines))
     assert records(programs.accounting(["1", "12"])).stdout == f"{lines[0]}{lines[11]}end\n"
     assert records(programs.past("u-2")).stdout == f"{lines[1]}end\n"
+    (common / "accounting").write_text(aborted := RECORD.format(id=13, account="u-2.aborted"))
+    assert records(programs.past("u-2")).stdout == f"{aborted}end\n"
+    assert records(programs.past("u")).stdout == "end\n"
 
 
 def test_no_accounting_is_not_an_empty_one(tmp_path: Path) -> None:
