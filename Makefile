@@ -4,7 +4,7 @@ PORT ?=
 CONFIG ?= conf/gateway.toml
 BIN := .venv/bin
 
-.PHONY: run install dev test lint bench cluster-up cluster-down clean
+.PHONY: run install dev test documents lint bench cluster-up cluster-down clean
 
 run: install                    ## serve on 127.0.0.1:5000 (PORT=, CONFIG=) with demo certificates in var/demo
 	@$(BIN)/jobgate demo --directory var/demo
@@ -17,6 +17,9 @@ dev: .venv/dev                  ## .venv with what the tests and tools need
 test: dev                       ## everything that can run here
 	@tests/packages
 	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+
+documents: dev                  ## write what docs/ has from the code
+	@$(BIN)/python tools/configuration-page
 
 lint: dev                       ## ruff and mypy
 	@$(BIN)/ruff check

@@ -28,11 +28,12 @@ from gateway.errors import (
 )
 from gateway.hookspecs import hookimpl
 from gateway.model import DEFAULT_NAME, Job, JobReport, JobSpec, JobState, Principal, Resources, Submitted
-from gateway.options import option
+from gateway.options import REQUIRED, option
 from gateway.transport import Command, CommandResult
 
 __all__ = [
     "DEFAULT_NAME",
+    "REQUIRED",
     "Backend",
     "BadRequest",
     "Capabilities",

@@ -169,7 +169,7 @@ class CommandBackend(Backend):
 
     def run(self, command: Command, account: str | None = None) -> CommandResult:
         """Run it on the host as the account, by default as the operator."""
-        who = account or self.host.operator
+        who = account or self.host.operator or ("gateway" if self.host.shared_account else None)
         if who is None:
             raise HostDown(f"{self.host.name} has no operator, so there is nobody to ask it as")
         return self.host.transport.run(command, who)

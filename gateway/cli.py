@@ -52,7 +52,8 @@ def serve(config_file: Path, bind: str | None, port: int | None, workers: int | 
     with _plain_errors():
         GridMap(config.auth.grid_mapfile)  # here a mistake is a line, in a worker it would be a traceback
     os.environ["JOBGATE_HINT"] = _hint(config)
-    command = [sys.executable, "-m", "gunicorn", "-c", _gunicorn_settings(config_file)]
+    # Not `-m gunicorn`: on USR2 that runs again with gunicorn's folder first on the path, whose http/ hides Python's.
+    command = [sys.executable, str(Path(sys.executable).parent / "gunicorn"), "-c", _gunicorn_settings(config_file)]
     command += ["--bind", bind] if bind else []
     command += ["--workers", str(workers)] if workers else []
     os.execv(sys.executable, [*command, "gateway.app:from_environment()"])

@@ -1,8 +1,10 @@
 """Settings for gunicorn: `gunicorn -c conf/gunicorn.conf.py wsgi:application`, which reads them from here."""
 
+import getpass
 import os
 import shutil
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from gateway.logs import JSON_LOGGING
@@ -23,8 +25,12 @@ control_socket_disable = True  # gunicorn 26 and newer would put one into the ho
 
 # Each worker writes its metrics into a file here, so that /metrics is right whichever worker answers. It must be set
 # before prometheus_client is imported anywhere, and is inherited by a new master on a graceful restart (USR2).
+METRICS = "jobgate-metrics-"
 if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="jobgate-metrics-")
+    for left in Path(tempfile.gettempdir()).glob(f"{METRICS}*"):  # by a master that was killed
+        if left.owner() == getpass.getuser() and not Path("/proc", left.name.split("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix=f"{METRICS}{os.getpid()}-")
 
 
 def when_ready(server: Any) -> None:

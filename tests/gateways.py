@@ -132,7 +132,7 @@ class Server:
     def __exit__(self, *_: object) -> None:
         for user in MAPFILE:
             with contextlib.suppress(httpx.HTTPError):
-                for job in self.call("GET", "/api/jobs?status=QUEUED&status=RUNNING", user=user).json():
+                for job in self.call("GET", "/api/jobs?status=QUEUED&status=RUNNING&host=localhost", user=user).json():
                     self.call("DELETE", f"/api/jobs/{job['job_id']}", user=user)
         self.stop(signal.SIGTERM)
 

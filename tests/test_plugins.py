@@ -1,7 +1,6 @@
 """The plugin manager: built-in plugins have no other door, a broken one stops nobody, a misspelt hook is an error."""
 
 import inspect
-import json
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -144,4 +143,4 @@ def test_a_configuration_may_name_a_third_partys_backend(tmp_path: Path, world: 
     plugins = load_plugins(("third", plugin(register_backends=lambda: [Stub])))
     file = world.config(tmp_path, "http://x", 'slots = 1\n[hosts.other]\nbackend = "stub"')
     assert load_config(file, plugins).hosts["other"].section.backend == "stub"
-    assert json.dumps(sorted(plugins.backends)) == '["local", "stub"]'
+    assert {"local", "stub"} <= set(plugins.backends)

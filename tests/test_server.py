@@ -61,6 +61,32 @@ def test_graceful_restart(own: Server) -> None:
     assert own.ended(job["job_id"])["exit_code"] == 7
 
 
+def test_a_new_master_takes_over_without_a_gap(own: Server) -> None:
+    """USR2, then TERM to the old master: no request is refused, nor after it."""
+    assert own.process
+    job = own.submit("#!/bin/sh\nsleep 1\nexit 7\n")
+    os.kill(own.process.pid, signal.SIGUSR2)
+    new = until(lambda: _masters(own) - {own.process.pid}).pop()
+    until(lambda: Path(f"/proc/{new}/task/{new}/children").read_text().split())
+    os.kill(own.process.pid, signal.SIGTERM)
+    statuses = [own.call("GET", "/api/jobs?limit=1").status_code for _ in range(50)]
+    own.process.wait(30)
+    statuses += [own.call("GET", "/api/jobs?limit=1").status_code for _ in range(50)]
+    assert statuses == [200] * 100
+    assert own.ended(job["job_id"])["exit_code"] == 7
+    assert own.call("GET", "/metrics", user=None).status_code == 200
+    os.kill(new, signal.SIGTERM)
+    until(lambda: not Path(f"/proc/{new}").exists())
+
+
+def _masters(server: Server) -> set[int]:
+    """The process that the test started, and a master that it has forked with USR2."""
+    assert server.process
+    children = _workers(server)
+    lines = {pid: Path(f"/proc/{pid}/task/{pid}/children").read_text().split() for pid in children}
+    return {int(pid) for pid, grandchildren in lines.items() if grandchildren} | {server.process.pid}
+
+
 def _workers(server: Server) -> set[str]:
     assert server.process
     return set(Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split())
@@ -95,6 +121,7 @@ def test_metrics_are_right_under_several_workers(server: Server) -> None:
         wanted = 'jobgate_requests_total{endpoint="jobs.list_jobs",method="GET",status="200"}'
         return sum(float(line.split()[-1]) for line in lines if line.startswith(wanted))
 
+    server.submit()
     before = count()
     for _ in range(40):
         # a connection of its own each time, so that both workers get some

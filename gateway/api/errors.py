@@ -24,6 +24,7 @@ CLASSES: dict[int, type[JobgateError]] = {
     known.status: known for known in (BadRequest, Forbidden, NotFound, Conflict, TooLarge, Unprocessable)
 }
 CLASSES[401] = Unauthenticated
+KEPT_HEADERS = ("Content-Range", "Retry-After")
 
 
 class ErrorSchema(Schema):
@@ -89,7 +90,9 @@ def _of_framework(error: HTTPException) -> JobgateError:
     elif status == 413:
         ours = TooLarge("the body is larger than this gateway accepts")
     else:
-        ours = CLASSES.get(status, JobgateError)(error.description or error.name)
+        code = None if status in CLASSES else error.name.lower().replace(" ", "_")
+        ours = CLASSES.get(status, JobgateError)(error.description or error.name, code=code)
+        ours.headers.update({name: value for name, value in error.get_headers() if name in KEPT_HEADERS})
     ours.status = status
     return ours
 

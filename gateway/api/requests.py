@@ -63,6 +63,10 @@ def register(app: Flask) -> None:
         if services().config.gateway.ticker:
             services().ticker.start()
 
+    @app.teardown_request
+    def forget(_: BaseException | None) -> None:
+        request_id.set("")  # the thread serves others next
+
     @app.after_request
     def end(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.get("request_id", "")

@@ -45,6 +45,8 @@ def test_range_beyond_the_end(gateway: InProcess, job: dict) -> None:
     answer = get(gateway, job, "stdout", Range="bytes=999999-")
     assert answer.status_code == 416
     assert str(len(LINES)) in error(answer)["error_message"]
+    assert error(answer)["code"] == "requested_range_not_satisfiable"
+    assert answer.headers["Content-Range"] == f"bytes */{len(LINES)}"
 
 
 @pytest.mark.parametrize("asked", ["lines=1-2", "bytes=x", "bytes=0-1,4-5"])
