@@ -65,7 +65,11 @@ ARRAY_ORDER = (
 
 ID = re.compile(r"[1-9][0-9]{0,9}\Z")
 UNREACHABLE = re.compile(r"Unable to (contact|establish)|Connection refused|not found|No route", re.IGNORECASE)
-CUT_OFF = re.compile(r"Socket timed out|Zero Bytes were transmitted|Unexpected message received|Connection reset")
+# slurm_errno.h: of the failures to talk to slurmctld only that to connect says that nothing was sent
+CUT_OFF = re.compile(
+    r"Socket timed out|Zero Bytes were transmitted|Unexpected message received|Connection reset"
+    r"|\((send|receive|shutdown) failure\)|(Message (send|receive)|Communication shutdown) failure"
+)
 NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
 TOO_LATE = re.compile(r"already (completing|completed|finished)|has finished", re.IGNORECASE)
 PATHS = re.compile(r"^   (WorkDir|StdOut|StdErr)=(.*)$", re.MULTILINE)
@@ -86,10 +90,10 @@ def check_submit(result: CommandResult) -> None:
     if result.exit_code == 0:
         return
     words = last_line(result.stderr) or f"sbatch ended with exit code {result.exit_code}"
-    if UNREACHABLE.search(result.stderr):
-        raise HostDown(f"Slurm is down: {words}", **_diagnosis(result))
     if CUT_OFF.search(result.stderr):
         raise OutcomeUnknown(f"Slurm did not answer: {words}", **_diagnosis(result))
+    if UNREACHABLE.search(result.stderr):
+        raise HostDown(f"Slurm is down: {words}", **_diagnosis(result))
     raise RefusedByScheduler(f"Slurm refused the job: {words}", **_diagnosis(result))
 
 

@@ -111,6 +111,11 @@ def test_an_answer_that_is_cut_short() -> None:
             RefusedByScheduler,
         ),
         ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)", HostDown),
+        (
+            "sbatch: error: Batch job submission failed: Unable to contact slurm controller (receive failure)",
+            OutcomeUnknown,
+        ),
+        ("sbatch: error: Batch job submission failed: Message receive failure", OutcomeUnknown),
         ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", OutcomeUnknown),
         ("sh: 1: exec: sbatch: not found", HostDown),
     ],
