@@ -78,7 +78,10 @@ class GridEngineBackend(CommandBackend):
         """Where its output goes; None where only its run will tell (tasks, the node's name)."""
         if job.array:
             return None, None
-        home = self.host.transport.home(account) if parsing.needs_home(job) else ""
+        try:
+            home = self.host.transport.home(account) if parsing.needs_home(job) else ""
+        except JobgateError:  # as below: the job is submitted by now
+            return None, None
         stdout, stderr = (parsing.log_path(job, asked, account, home) for asked in (job.stdout, job.stderr))
         chosen = [path for path in (stdout, stderr) if path and path != job.folder]
         folders = {job.folder, *(self._folders(chosen, account) if chosen else ())}
