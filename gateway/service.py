@@ -3,8 +3,10 @@ who may see what, what a host can honour, and that a job is submitted exactly on
 """
 
 import logging
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +30,7 @@ from gateway.hosts import Host, Hosts
 from gateway.model import DEFAULT_NAME, Job, JobReport, JobSpec, JobState, Principal, Resources, Submitted
 from gateway.store import Event, HostStore, JobFilter, KeyTaken, Page, Repository, now
 from gateway.transport import FileEntry, RemoteFile
+from gateway.transport.deadline import not_after
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +83,14 @@ class JobService:
             self._check_script(request.script)
             self._check_fields(host, request.fields)
             account = self._account(principal, request.fields)
+            end = time.monotonic() + host.config.section.submit_timeout  # counted from before others can see the row
             try:
                 entry.job = self._record(principal, host, account, request)
             except KeyTaken as taken:
                 entry.job = self._same_again(principal, taken, request)
                 return entry.job, False
             self.changed(entry.job, None)
-            entry.job = self._hand_over(host, entry.job, request.script)
+            entry.job = self._hand_over(host, entry.job, request.script, end)
             return entry.job, True
 
     def _check_script(self, script: str) -> None:
@@ -138,15 +142,19 @@ class JobService:
         except NotFound:
             raise Conflict("the first request with this Idempotency-Key was just refused; send it again") from None
 
-    def _hand_over(self, host: Host, job: Job, script: str) -> Job:
+    def _hand_over(self, host: Host, job: Job, script: str, end: float) -> Job:
         try:
-            submitted = host.backend.submit(job_spec(job, script))
+            with not_after(end):
+                submitted = host.backend.submit(job_spec(job, script))
         except (RefusedByScheduler, HostDown, Forbidden):
-            self.repository.delete_job(job)  # known not to exist there: nothing to keep, the answer says why
+            with self._settled_later(job):
+                self.repository.delete_job(job)  # known not to exist there: nothing to keep, the answer says why
             raise
         except (HostTimeout, OutcomeUnknown, InvalidSchedulerAnswer) as problem:
-            return self._find_out(host, job, problem)
-        return self.adopt(job, submitted)
+            with self._settled_later(job):
+                return self._find_out(host, job, problem)
+        with self._settled_later(job):
+            return self.adopt(job, submitted)
 
     def _find_out(self, host: Host, job: Job, problem: JobgateError) -> Job:
         """The submit broke off. Perhaps the scheduler knows more; otherwise the tick asks again later."""
@@ -158,8 +166,19 @@ class JobService:
         if report:
             return self.adopt(job, found(report, job))
         self.repository.change_job(job, reason=f"submission not confirmed: {problem.message}", stale=True)
+        raise self._not_known(job, problem) from problem
+
+    @contextmanager
+    def _settled_later(self, job: Job) -> Iterator[None]:
+        """A database that fails at this point knows of the job and not how its submission went; the tick finds out."""
+        try:
+            yield
+        except HostDown as problem:
+            raise self._not_known(job, OutcomeUnknown(problem.message)) from problem
+
+    def _not_known(self, job: Job, problem: JobgateError) -> JobgateError:
         where = f"{self.config.gateway.base_url}/api/jobs/{job.uuid}"
-        raise type(problem)(
+        return type(problem)(
             f"{problem.message}. Whether the job was submitted is not known yet; ask {where}, or repeat the request "
             "with its Idempotency-Key. Do not submit it again without one.",
             exit_code=problem.exit_code,
@@ -167,7 +186,7 @@ class JobService:
             error_output=problem.error_output,
             headers={"Location": where},
             uuid=job.uuid,
-        ) from problem
+        )
 
     def adopt(self, job: Job, submitted: Submitted) -> Job:
         """Commit what the scheduler answered to a submit."""
@@ -183,6 +202,7 @@ class JobService:
             as_of=now(),
             stale=False,
             reason=None,
+            native_state=None,
         )
         self.changed(changed, job.state)
         return changed

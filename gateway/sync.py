@@ -24,6 +24,7 @@ from gateway.hosts import Host, Hosts
 from gateway.model import Job, JobReport, JobState, LiveJob
 from gateway.service import JobService, found, job_spec
 from gateway.store import HostStore, Repository
+from gateway.transport.deadline import not_after
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ LONGEST_BACK_OFF = 300.0
 INFO_SECONDS = 60.0  # how old queues and nodes in /api/hosts may be
 STOP_SECONDS = 10.0
 GRACE_SECONDS = 10.0  # beyond the submit timeout: before that, whoever submits may still be at it
+YOUNG_SECONDS = 2.0  # a submit of that age is nothing to look after
+SECOND_LOOK_SECONDS = 15.0  # a job that has just ended may be in neither queue nor accounting (Grid Engine 8.1.9)
+ABSENT = "not found"  # native_state of a submit that the scheduler was asked about once and did not know
 REPORTED = (
     "state",
     "native_state",
@@ -79,12 +83,12 @@ class Sync:
         at = self.clock()
         # A holder of its own for each call: two threads of a process are two askers.
         holder = f"{self.holder}:{threading.get_ident()}"
-        if not self.host_store.take_lease(host.name, holder, at, LEASE_SECONDS):
+        if not self.host_store.take_lease(host.name, holder, at, LEASE_SECONDS, _horizon(host)):
             return None
         failures = self.host_store.get(host.name).failures
         try:
             with self._kept(host.name, holder):
-                learnt = self._ask(host)
+                learnt = self._ask(host, holder)
         except JobgateError as problem:
             self._failed(host, holder, at, failures, problem.message)
             return problem.message
@@ -118,10 +122,10 @@ class Sync:
         told = {"last_error": words, "last_error_at": _time(self.clock())}
         self.host_store.end_lease(host.name, holder, next_poll=at + wait, failures=failures + 1, **told)
 
-    def _ask(self, host: Host) -> dict[str, Any]:
+    def _ask(self, host: Host, holder: str) -> dict[str, Any]:
         record = self.host_store.get(host.name)
         asked_at = _time(self.clock())
-        self._settle_all(host, asked_at)
+        self._settle_all(host, holder)
         known = self.repository.live_jobs(host.name)
         reports = self._reports(host, known)
         lost_after = timedelta(seconds=host.config.section.lost_after)
@@ -152,38 +156,65 @@ class Sync:
             return {}
         return {"info": asdict(host.backend.cluster(account)), "info_at": at}
 
-    def _settle_all(self, host: Host, at: datetime) -> None:
-        patience = timedelta(seconds=host.config.section.submit_timeout + GRACE_SECONDS)
-        for job in self.repository.unsettled_jobs(host.name, at - patience):
-            self._settle(host, job)
+    def _settle_all(self, host: Host, holder: str) -> None:
+        """Submissions that were cut off. How long one has been so is counted from when it was first noticed, in
+        `as_of`: the time of its making may be that of a clock that has been put right since."""
+        at = _time(self.clock())
+        young = timedelta(seconds=YOUNG_SECONDS)
+        jobs = [job for job in self.repository.unsettled_jobs(host.name) if not at - young < job.created_at <= at]
+        new = [job for job in jobs if job.as_of is None or job.as_of > at]
+        self.repository.change_jobs((job, {"as_of": at}) for job in new)
+        for job in jobs:
+            if job.as_of and job.as_of <= at - _patience(host, job):
+                self._settle(host, holder, job)
 
-    def _settle(self, host: Host, job: Job) -> None:
-        """A submission that was cut off: the scheduler knows whether it got there. One that it does not know is handed
-        over again only if its client was never answered; otherwise the client was told to ask, and is told now."""
+    def _settle(self, host: Host, holder: str, job: Job) -> None:
+        """The scheduler knows whether it got there; that it did not, it has to say twice. What it does not know is
+        handed over again only if its client was never answered; otherwise the client was told to ask, and is told now.
+        """
         report = host.backend.find(job.uuid, job.account)
         if report:
             adopted = self.service.adopt(job, found(report, job))
             self.service.audit.gateway_did("adopt", adopted)
+        elif job.native_state != ABSENT:
+            self.repository.change_job(job, native_state=ABSENT, as_of=_time(self.clock()))
         elif job.stale:  # set when the client was answered that the outcome is not known
-            words = "the scheduler never received it"
-            self._submit_failed(job, words)
+            self._submit_failed(job, "the scheduler never received it")
         else:
-            self._hand_over_again(host, job)
+            self._hand_over_again(host, holder, job)
 
-    def _hand_over_again(self, host: Host, job: Job) -> None:
-        try:
-            submitted = host.backend.submit(job_spec(job, self.repository.script(job.number)))
-        except JobgateError as problem:
-            if problem.retryable:
-                raise
-            self._submit_failed(job, problem.message)
-        else:
-            self.service.audit.gateway_did("hand over again", self.service.adopt(job, submitted))
+    def _hand_over_again(self, host: Host, holder: str, job: Job) -> None:
+        """Written down first, so that whoever looks next waits as for a first attempt; and never by a process that was
+        stopped for so long that another has taken its place."""
+        with not_after(time.monotonic() + host.config.section.submit_timeout):
+            job = self.repository.change_job(job, native_state=None, as_of=_time(self.clock()))
+            held = self.host_store.renew_lease(host.name, holder, self.clock() + LEASE_SECONDS)
+            if not held or job.state != JobState.SUBMITTING:
+                return
+            try:
+                submitted = host.backend.submit(job_spec(job, self.repository.script(job.number)))
+            except JobgateError as problem:
+                if problem.retryable:
+                    raise
+                self._submit_failed(job, problem.message)
+                return
+        self.service.audit.gateway_did("hand over again", self.service.adopt(job, submitted))
 
     def _submit_failed(self, job: Job, words: str) -> None:
         failed = self.repository.change_job(job, state=JobState.SUBMIT_FAILED, reason=words, stale=False)
         self.service.audit.gateway_did("give up", failed, words)
         self.service.changed(failed, job.state)
+
+
+def _patience(host: Host, job: Job) -> timedelta:
+    """How long to leave a submission alone before the scheduler is asked about it."""
+    seen = job.native_state == ABSENT
+    return timedelta(seconds=SECOND_LOOK_SECONDS if seen else host.config.section.submit_timeout + GRACE_SECONDS)
+
+
+def _horizon(host: Host) -> float:
+    """No time that a right clock wrote is so many seconds ahead: twice the longest wait between two polls."""
+    return 2 * max(LONGEST_BACK_OFF, host.config.section.poll_interval)
 
 
 def asks_for_all(host: Host) -> bool:

@@ -105,6 +105,13 @@ def later(gateway, seconds: float = 6) -> dict:
     return gateway.call("GET", "/api/jobs?host=far&sort=number").get_json()[0]
 
 
+def settled(gateway) -> dict:
+    """A cut-off submission is noticed, asked about, and asked about once more."""
+    later(gateway, 5)
+    later(gateway, 60)
+    return later(gateway, 20)
+
+
 def submit(gateway, **more):
     return gateway.call("POST", "/api/jobs", json={"host": "far", "script": "x"}, **more)
 
@@ -192,7 +199,8 @@ def test_a_submit_whose_outcome_is_not_known(gateway, fault: JobgateError, statu
     again = submit(gateway, headers={"Idempotency-Key": "k"})
     assert (again.status_code, again.get_json()["uuid"]) == (200, said["uuid"])
     gateway.liar.on_submit = gateway.liar.on_find = None
-    later(gateway, 1)
+    later(gateway, 5)
+    later(gateway, 20)
     assert gateway.call("GET", truth).get_json()["state"] == "submitting"  # still within the grace period
     later(gateway, 60)
     assert gateway.call("GET", truth).get_json()["job_id"] == "1.far"
@@ -203,7 +211,7 @@ def test_a_submit_that_never_got_there(gateway) -> None:
     gateway.liar.on_submit, gateway.liar.reached = OutcomeUnknown("cut"), False
     assert submit(gateway).status_code == 504
     gateway.liar.on_submit = None
-    job = later(gateway, 60)
+    job = settled(gateway)
     assert (job["state"], job["status"]) == ("submit_failed", "ERROR")
     assert gateway.liar.jobs == {}
 
@@ -219,10 +227,60 @@ def test_a_gateway_that_dies_in_a_submit(gateway) -> None:
         with pytest.raises(Killed):
             submit(gateway)
     gateway.liar.on_submit = None
-    later(gateway, 60)
+    settled(gateway)
     jobs = gateway.call("GET", "/api/jobs").get_json()
     assert [job["state"] for job in jobs] == ["queued", "queued"]
     assert len(gateway.liar.jobs) == 2
+
+
+def test_a_job_that_neither_queue_nor_accounting_has_just_now(gateway) -> None:
+    """It has just ended (Grid Engine): the scheduler has to say twice that it does not know it."""
+    gateway.liar.on_submit, gateway.liar.on_find = OutcomeUnknown("cut"), HostDown("off")
+    submit(gateway)
+    gateway.liar.on_submit = gateway.liar.on_find = None
+    ended = gateway.liar.jobs.pop("1")
+    later(gateway, 5)
+    assert later(gateway, 60)["native_state"] == "not found"
+    gateway.liar.jobs["1"] = ended
+    job = later(gateway, 20)
+    assert (job["state"], job["native_state"]) == ("queued", "PENDING")
+
+
+def test_handing_over_again_takes_effect_late(gateway) -> None:
+    """It times out, is in the scheduler only a while later, and is not handed over a third time meanwhile."""
+
+    class Killed(BaseException):
+        pass
+
+    gateway.liar.on_submit, gateway.liar.reached = Killed(), False
+    with pytest.raises(Killed):
+        submit(gateway)
+    gateway.liar.on_submit, gateway.liar.reached = HostTimeout("late"), True
+    settled(gateway)
+    gateway.liar.on_submit = None
+    late = gateway.liar.jobs.pop("1")
+    assert later(gateway, 12)["state"] == "submitting"
+    gateway.liar.jobs["1"] = late
+    assert settled(gateway)["state"] == "queued"
+    assert list(gateway.liar.jobs) == ["1"]
+
+
+def test_whoever_lost_the_lease_hands_nothing_over(gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process that was stopped for so long that another has taken its place."""
+
+    class Killed(BaseException):
+        pass
+
+    gateway.liar.on_submit, gateway.liar.reached = Killed(), False
+    with pytest.raises(Killed):
+        submit(gateway)
+    gateway.liar.on_submit = None
+    with monkeypatch.context() as lost:
+        lost.setattr(gateway.services.host_store, "renew_lease", lambda *_: False)
+        settled(gateway)
+        assert gateway.liar.jobs == {}
+    assert settled(gateway)["state"] == "queued"
+    assert len(gateway.liar.jobs) == 1
 
 
 def test_a_refused_or_undeliverable_submit_leaves_nothing(gateway) -> None:

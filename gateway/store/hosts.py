@@ -53,9 +53,13 @@ class HostStore:
             self._recent = (time.monotonic(), records)
         return records
 
-    def take_lease(self, name: str, holder: str, at: float, seconds: float) -> bool:
-        """Whether `holder` may ask this host now: its next poll is due and nobody else holds the lease."""
-        due = and_(hosts.c.next_poll <= at, or_(hosts.c.holder.is_(None), hosts.c.lease_until <= at))
+    def take_lease(self, name: str, holder: str, at: float, seconds: float, horizon: float = 600.0) -> bool:
+        """Whether `holder` may ask this host now: its next poll is due and nobody else holds the lease. A time further
+        ahead than `horizon` seconds was written by a clock that has been put back since, and holds nobody up."""
+        ahead = at + horizon
+        asked_for = or_(hosts.c.next_poll <= at, hosts.c.next_poll > ahead)
+        free = or_(hosts.c.holder.is_(None), hosts.c.lease_until <= at, hosts.c.lease_until > ahead)
+        due = and_(asked_for, free)
         with self.database.reading() as connection:
             known = connection.execute(select(due).where(hosts.c.name == name)).one_or_none()
         if known is not None and not known[0]:
@@ -67,11 +71,11 @@ class HostStore:
             query = update(hosts).where(hosts.c.name == name, due).values(holder=holder, lease_until=at + seconds)
             return connection.execute(query).rowcount == 1
 
-    def renew_lease(self, name: str, holder: str, until: float) -> None:
-        """Keep a lease that is held; nothing where somebody else has taken it meanwhile."""
+    def renew_lease(self, name: str, holder: str, until: float) -> bool:
+        """Keep a lease that is held; False, and nothing done, where somebody else has taken it meanwhile."""
         query = update(hosts).where(hosts.c.name == name, hosts.c.holder == holder).values(lease_until=until)
         with self.database.writing() as connection:
-            connection.execute(query)
+            return connection.execute(query).rowcount == 1
 
     def end_lease(self, name: str, holder: str, **values: Any) -> None:
         """Give the lease back and write what was learnt; nothing where somebody else has taken it meanwhile."""

@@ -159,11 +159,9 @@ class Repository:
         with self.database.reading() as connection:
             return [LiveJob._make(row) for row in connection.execute(query).all()]
 
-    def unsettled_jobs(self, host: str, before: datetime) -> list[Job]:
-        """The jobs of a host that were handed over before that time, and whether they arrived is not known."""
-        query = select(*JOB_COLUMNS).where(
-            jobs.c.host == host, jobs.c.state == JobState.SUBMITTING, jobs.c.created_at < before
-        )
+    def unsettled_jobs(self, host: str) -> list[Job]:
+        """The jobs of a host that are being handed over, or were, and whether they arrived is not known."""
+        query = select(*JOB_COLUMNS).where(jobs.c.host == host, jobs.c.state == JobState.SUBMITTING)
         with self.database.reading() as connection:
             return [_job(row) for row in connection.execute(query)]
 

@@ -20,6 +20,7 @@ from typing import Self
 
 from gateway.errors import Forbidden, HostDown, HostTimeout, JobgateError, NotFound
 from gateway.transport import Command, CommandResult, FileEntry, RemoteFile, local_files
+from gateway.transport.deadline import seconds_left
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 FILE_TIMEOUT = 60.0
@@ -80,6 +81,7 @@ class LocalTransport:
 
     def run(self, command: Command, account: str) -> CommandResult:
         who = self.account(account)
+        timeout = seconds_left(command.timeout)
         try:
             process = self._start(command, who)
         except (FileNotFoundError, PermissionError) as problem:  # what a shell answers
@@ -87,7 +89,7 @@ class LocalTransport:
             return CommandResult(code, "", f"{command.argv[0]}: {problem.strerror}\n")
         except OSError as problem:
             raise HostDown(f"the host cannot start a command: {problem.strerror}") from problem
-        return _finish(process, command)
+        return _finish(process, command.stdin, timeout)
 
     def home(self, account: str) -> str:
         return self.account(account).home
@@ -152,14 +154,14 @@ class LocalTransport:
         )
 
 
-def _finish(process: subprocess.Popen[bytes], command: Command) -> CommandResult:
+def _finish(process: subprocess.Popen[bytes], stdin: bytes, timeout: float) -> CommandResult:
     with process:
         try:
-            out, err = process.communicate(command.stdin, command.timeout)
+            out, err = process.communicate(stdin, timeout)
         except subprocess.TimeoutExpired:
             out, err = _kill(process)
             raise HostTimeout(
-                f"the command did not end within {command.timeout:g} seconds",
+                f"the command did not end within {timeout:.3g} seconds",
                 standard_output=_text(out),
                 error_output=_text(err),
             ) from None

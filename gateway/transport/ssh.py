@@ -26,6 +26,7 @@ from gateway.errors import (
 )
 from gateway.transport import Command, CommandResult, FileEntry, RemoteFile
 from gateway.transport.caller import caller
+from gateway.transport.deadline import seconds_left
 from gateway.transport.ssh_channel import Lost, Output, Refused, command_line, execute, handlers
 from gateway.transport.ssh_keys import HostKeys, host_keys, printable, signed_key
 from gateway.transport.ssh_options import SshOptions
@@ -72,11 +73,12 @@ class SshTransport:
         except ValueError as problem:
             raise Unprocessable(f"this cannot be run: {problem}") from None
         begin = time.monotonic()
+        limit = seconds_left(command.timeout)
         output = self._repeat(command, account, line)
         self._log(command, account, output, time.monotonic() - begin)
         stdout, stderr = _text(output.stdout), _text(output.stderr)
         if output.exit_code is None:
-            words = f"the command did not end within {command.timeout:g} seconds"
+            words = f"the command did not end within {limit:.3g} seconds"
             raise HostTimeout(words, standard_output=stdout, error_output=stderr)
         return CommandResult(output.exit_code, stdout, stderr)
 
@@ -132,7 +134,7 @@ class SshTransport:
                 time.sleep(attempt * RETRY_PAUSE * random.uniform(0.5, 1.5))
             try:
                 with pool.channel() as channel:
-                    return execute(channel, line, command.stdin, command.timeout)
+                    return execute(channel, line, command.stdin, seconds_left(command.timeout))
             except Refused:
                 problem = self._down("refuses to start commands")
             except Lost as lost:
