@@ -138,7 +138,11 @@ class Backend(ABC):
 
 
 # Go to a folder (made if absent; "" is the home), say which it is, and become the command. One round trip.
-IN_FOLDER = 'd=${1:-$HOME}; shift; mkdir -p -- "$d" && cd -- "$d" && printf "%s\\0" "$PWD" && exec "$@"'
+# mkdir only where cd fails: it is a process of its own.
+IN_FOLDER = (
+    'd=${1:-$HOME}; shift; cd -- "$d" 2>/dev/null || { mkdir -p -- "$d" && cd -- "$d"; } '
+    '&& printf "%s\\0" "$PWD" && exec "$@"'
+)
 
 
 def in_folder(folder: str | None, argv: Sequence[str]) -> tuple[str, ...]:

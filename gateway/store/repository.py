@@ -4,17 +4,31 @@ import base64
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, bindparam, delete, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Update,
+    bindparam,
+    collate,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from gateway.errors import Unprocessable
 from gateway.model import FINAL_STATES, Job, JobState, LiveJob
 from gateway.store.database import Database, insert_unless_there, now
-from gateway.store.tables import events, idempotency_keys, jobs, scripts
+from gateway.store.tables import BEGIN, BEGIN_OF_TAG, events, idempotency_keys, jobs, scripts
 
 JOB_COLUMNS = [jobs.c[declared.name] for declared in fields(Job)]
 # Built once: making such a statement takes longer than running it.
@@ -22,6 +36,8 @@ BY_JOB_ID, BY_UUID = (
     select(*JOB_COLUMNS).where(column == bindparam("ident")).order_by(jobs.c.number.desc())
     for column in (jobs.c.job_id, jobs.c.uuid)
 )
+INSERT_JOB = insert(jobs).returning(jobs.c.number)
+INSERT_SCRIPT, INSERT_EVENT = insert(scripts), insert(events)
 LIVE_COLUMNS = [jobs.c[name] for name in LiveJob._fields]
 LIVE = [*(set(JobState) - FINAL_STATES - {JobState.DRAFT}), JobState.LOST]
 NEWEST = 10_000  # what a list without a limit gives
@@ -105,12 +121,11 @@ class Repository:
         with self.database.writing() as connection:
             if key:
                 self._take_key(connection, values["owner"], key, values["uuid"], at)
-            row = {"job_id": values["uuid"], "stale": False, "warnings": [], **values}
-            row |= {"created_at": at, "updated_at": at}
-            number = connection.execute(insert(jobs).values(**row).returning(jobs.c.number)).scalar_one()
-            connection.execute(insert(scripts).values(number=number, script=script))
-            job = self._job(connection, jobs.c.number == number)
-            connection.execute(insert(events), [_event(job, None, at)])
+            row = {"stale": False, "warnings": [], **values, "created_at": at, "updated_at": at}
+            number = connection.execute(INSERT_JOB, {**row, "job_id": values["uuid"]}).scalar_one()
+            connection.execute(INSERT_SCRIPT, {"number": number, "script": script})
+            job = Job(number=number, **row)
+            connection.execute(INSERT_EVENT, _event(job, None, at))
             return job
 
     def _take_key(self, connection: Connection, owner: str, key: tuple[str, str], uuid: str, at: datetime) -> None:
@@ -133,6 +148,8 @@ class Repository:
 
     def job(self, ident: str, owner: str | None) -> Job | None:
         """The job with this job_id or uuid, the newest of that name. `owner` None: anybody's."""
+        if "\0" in ident:
+            return None  # PostgreSQL would not even compare it
         query, ident = (BY_UUID, ident.lower()) if _like_uuid(ident) else (BY_JOB_ID, ident)
         with self.database.reading() as connection:
             found = map(_job, connection.execute(query, {"ident": ident}).all())
@@ -140,7 +157,7 @@ class Repository:
 
     def page(self, wanted: JobFilter) -> Page:
         """A page of jobs in the order asked for. Raises Unprocessable for a cursor that is not ours."""
-        key, descending = _sort_key(wanted.sort)
+        key, descending = _sort_key(wanted.sort, None if self.database.sqlite else "C")
         where = _conditions(wanted)
         query = select(*JOB_COLUMNS).where(*where)
         if wanted.cursor:
@@ -172,7 +189,8 @@ class Repository:
     def change_jobs(self, changes: Iterable[tuple[Job | LiveJob, Mapping[str, Any]]]) -> list[tuple[Job, JobState]]:
         """Write what changed, in one transaction: pairs of a job and its new columns. A job whose state another process
         has changed since is left alone. Gives the jobs whose state changed, each with its state before."""
-        wanted = {job.number: (job, values) for job, values in changes}
+        # In the order of their numbers, so that two who write about the same jobs do not wait for each other in a ring.
+        wanted = {job.number: (job, values) for job, values in sorted(changes, key=lambda change: change[0].number)}
         if not wanted:
             return []
         at = now()
@@ -182,14 +200,23 @@ class Repository:
             before = {job.number: job.state for job, values in agreed if values.get("state", job.state) != job.state}
             moved = [(job, before[job.number]) for job in self._jobs(connection, list(before))]
             if moved:
-                connection.execute(insert(events), [_event(job, was, at) for job, was in moved])
+                connection.execute(INSERT_EVENT, [_event(job, was, at) for job, was in moved])
         return moved
 
     def change_job(self, job: Job, **values: Any) -> Job:
-        """Write one job's new columns and give the job as it is now."""
-        self.change_jobs([(job, values)])
-        with self.database.reading() as connection:
-            return self._job(connection, jobs.c.number == job.number)
+        """Write one job's new columns, unless another process has changed its state since. Gives the job as it is now."""
+        changed = replace(job, **values, updated_at=now())
+        with self.database.writing() as connection:
+            names = (*values, "updated_at", *(("job_id",) if "native_id" in values else ()))
+            row = {f"new_{name}": getattr(changed, name) for name in names} | {
+                "old": job.number,
+                "state_seen": job.state,
+            }
+            if connection.execute(_update_if_as_seen(names), row).rowcount != 1:
+                return self._job(connection, jobs.c.number == job.number)
+            if changed.state != job.state:
+                connection.execute(INSERT_EVENT, _event(changed, job.state, changed.updated_at))
+        return changed
 
     @staticmethod
     def _as_seen(
@@ -198,8 +225,8 @@ class Repository:
         """Those of the changes whose job is still in the state that its writer saw."""
         states: dict[int, JobState] = {}
         for some in _chunks(list(wanted)):
-            query = select(jobs.c.number, jobs.c.state).where(jobs.c.number.in_(some)).with_for_update()
-            states.update((row[0], row[1]) for row in connection.execute(query))
+            query = select(jobs.c.number, jobs.c.state).where(jobs.c.number.in_(some)).order_by(jobs.c.number)
+            states.update((row[0], row[1]) for row in connection.execute(query.with_for_update()))
         return [(job, values) for number, (job, values) in wanted.items() if states.get(number) == job.state]
 
     @staticmethod
@@ -251,6 +278,11 @@ def _update(names: tuple[str, ...]) -> Update:
     return update(jobs).where(jobs.c.number == bindparam("old")).values({n: bindparam(f"new_{n}") for n in names})
 
 
+@cache
+def _update_if_as_seen(names: tuple[str, ...]) -> Update:
+    return _update(names).where(jobs.c.state == bindparam("state_seen"))
+
+
 def _event(job: Job, before: JobState | None, at: datetime) -> dict[str, Any]:
     return {"number": job.number, "at": at, "state": job.state, "before": before, "reason": job.reason}
 
@@ -271,6 +303,8 @@ def _like_uuid(ident: str) -> bool:
 def _conditions(wanted: JobFilter) -> list[Any]:
     equal = {"owner": wanted.owner, "tag": wanted.tag, "host": wanted.host, "name": wanted.name, "queue": wanted.queue}
     where = [jobs.c[name] == value for name, value in equal.items() if value is not None]
+    if wanted.tag is not None:
+        where.append(BEGIN_OF_TAG == wanted.tag[:BEGIN])  # what the index has
     if wanted.states:
         where.append(jobs.c.state.in_(wanted.states))
     if wanted.job_ids:
@@ -290,9 +324,11 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-def _sort_key(sort: str) -> tuple[Any, bool]:
+def _sort_key(sort: str, collation: str | None) -> tuple[Any, bool]:
+    """What to sort by, and whether the greatest comes first. Text sorts by its bytes on every database."""
     column, blank = SORTS[sort.removeprefix("-")]
-    return (column if blank in (None, 0) else func.coalesce(column, blank)), sort.startswith("-")
+    key = column if blank in (None, 0) else func.coalesce(column, blank)
+    return (collate(key, collation) if collation and blank == "" else key), sort.startswith("-")
 
 
 def _cursor(job: Job, sort: str) -> str:

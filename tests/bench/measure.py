@@ -28,6 +28,7 @@ from gateway.model import JobState
 from gateway.store import Database
 from gateway.store.tables import events, jobs, scripts
 from gateway.testing.certificates import Authority, header
+from tests.bench import cluster
 from tests.bench.clients import Load, Request, load
 from tests.gateways import SUBJECTS, Server, World, until
 
@@ -40,6 +41,10 @@ AIMS = {
     "list, page of 100": ("p50 in ms, 1 client", lambda found: found.p50(1), 20, False),
     "proxy, cold": ("ms", lambda found: found.value, 3, False),
     "proxy, warm": ("ms", lambda found: found.value, 0.1, False),
+    "submit over ssh, through the gateway": ("per second, 16 clients", lambda found: found.per_second(16), 100, True),
+    "one submit over ssh": ("ms more than sbatch takes", lambda found: found.value, 12, False),
+    "poll of 10,000 pending, all new": ("ms from asking to stored", lambda found: found.p50(1), 500, False),
+    "poll of 10,000 pending, nothing new": ("ms from asking to stored", lambda found: found.p50(1), 500, False),
     "worker": ("MiB at most", lambda found: found.value, 120, False),
 }
 
@@ -58,7 +63,7 @@ class Measured:
         return self.loads.get(clients, next(iter(self.loads.values()))).per_second
 
     def p50(self, clients: int) -> float:
-        return self.loads[clients].percentile(50)
+        return self.loads.get(clients, next(iter(self.loads.values()))).percentile(50)
 
     def as_json(self) -> dict[str, Any]:
         if self.value is not None:
@@ -82,6 +87,7 @@ def main() -> None:
     before = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="jobgate-bench-") as folder:
         found = [*_proxies(options), *_http(options, Path(folder), console)]
+    found += _cluster(options, console)
     aims = list(_aims(found))
     _print(console, found, aims)
     report = {
@@ -246,6 +252,23 @@ class Workers:
         return round(max(int(re.search(r"VmHWM:\s+(\d+) kB", text)[1]) for text in texts) / 1024, 1)  # type: ignore[index]
 
 
+# --- on the real cluster ----------------------------------------------------------------------------------------------
+
+
+def _cluster(options: argparse.Namespace, console: Console) -> Iterator[Measured]:
+    there = None if options.quick else cluster.running()
+    if there is None:
+        console.print("the test cluster does not run, so it is left out (make cluster-up)")
+        return
+    for name, loads in cluster.measure(there, options.clients, options.seconds, console):
+        yield Measured(name, loads)
+
+
+def over_sbatch(through: Measured, sbatch: Measured) -> float:
+    """What one submit takes more than sbatch itself, in ms."""
+    return through.p50(1) - sbatch.p50(1)
+
+
 # --- the verification of a proxy --------------------------------------------------------------------------------------
 
 
@@ -280,7 +303,14 @@ def _median(call: Callable[[], object], count: int) -> float:
 
 def _aims(found: list[Measured]) -> Iterator[dict[str, Any]]:
     by_name = {one.name: one for one in found}
+    through, sbatch = (
+        by_name.get(name) for name in ("submit over ssh, through the gateway", "submit, sbatch on the cluster")
+    )
+    if through and sbatch and {1, 16} <= through.loads.keys():
+        by_name["one submit over ssh"] = Measured("", value=over_sbatch(through, sbatch))
     for name, (words, figure, aim, at_least) in AIMS.items():
+        if name not in by_name:
+            continue
         value = round(figure(by_name[name]), 3)
         met = value >= aim if at_least else value < aim
         yield {"name": name, "of": words, "aim": f"{'>=' if at_least else '<'} {aim}", "measured": value, "met": met}
@@ -294,7 +324,7 @@ def _print(console: Console, found: list[Measured], aims: list[dict[str, Any]]) 
         for clients, measured in one.loads.items():
             figures = (measured.per_second, measured.percentile(50), measured.percentile(99))
             cells = [f"{figures[0]:,.0f}", f"{figures[1]:.1f}", f"{figures[2]:.1f}", f"{measured.answer_bytes:,}"]
-            table.add_row(one.name, str(clients), *cells, f"{one.memory:.0f}")
+            table.add_row(one.name, str(clients), *cells, f"{one.memory:.0f}" if one.memory else "")
     console.print(table)
     for one in found:
         if one.value is not None:
