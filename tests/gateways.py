@@ -20,6 +20,7 @@ from gateway.app import create_app
 from gateway.config import load_config
 from gateway.plugin_manager import Plugins
 from gateway.testing.certificates import Authority
+from tests.databases import Databases, Sqlite
 
 ORGANISATION = "/C=PL/O=Jobgate Tests"
 SUBJECTS = {user: f"{ORGANISATION}/CN={user.capitalize()}" for user in ("ann", "bob", "carol", "eve")}
@@ -28,9 +29,10 @@ FINAL = ("FINISHED", "ABORTED", "ERROR")
 
 
 class World:
-    """A certificate authority, a grid-mapfile, and the PROXY header of each user."""
+    """A certificate authority, a grid-mapfile, the PROXY header of each user, and where gateways get databases from."""
 
-    def __init__(self, folder: Path, mapfile: Mapping[str, str] = MAPFILE) -> None:
+    def __init__(self, folder: Path, mapfile: Mapping[str, str] = MAPFILE, databases: Databases | None = None) -> None:
+        self.databases = databases or Sqlite()
         self.certificates = folder / "certificates"
         self.grid_mapfile = folder / "grid-mapfile"
         authority = Authority.create(f"{ORGANISATION}/CN=CA")
@@ -40,14 +42,17 @@ class World:
         lines = [f'"{SUBJECTS[user]}" {accounts}\n' for user, accounts in mapfile.items()]
         self.grid_mapfile.write_text("".join(lines))
 
-    def config(self, folder: Path, base_url: str, host: str = "", gateway: str = "") -> Path:
-        """A configuration file in `folder`; `host` and `gateway` are further lines of those sections."""
+    def config(
+        self, folder: Path, base_url: str, host: str = "", gateway: str = "", database: str | None = None
+    ) -> Path:
+        """A configuration file in `folder`; `host` and `gateway` are further lines of those sections. Without
+        `database` it has one of its own."""
         file = folder / "gateway.toml"
         file.write_text(
             f"""
             [gateway]
             base_url = "{base_url}"
-            database = "sqlite:///jobgate.db"
+            database = "{database or self.databases.url(folder)}"
             state_dir = "state"
             {gateway}
             [auth]
@@ -85,6 +90,7 @@ class InProcess:
                 self.services.hosts.by_name[job.host].backend.control("abort", job.native_id, job.account)
         self.services.hosts.close()
         self.services.database.close()
+        self.world.databases.drop(self.folder)
 
     def call(self, method: str, path: str, *, user: str | None = "ann", **more: Any) -> TestResponse:
         headers = {**(self.world.headers[user] if user else {}), **more.pop("headers", {})}
@@ -115,12 +121,14 @@ class InProcess:
 class Server:
     """A gateway under gunicorn, started with the command that an operator uses."""
 
-    def __init__(self, world: World, folder: Path, *, workers: int = 2, host: str = "") -> None:
+    def __init__(
+        self, world: World, folder: Path, *, workers: int = 2, host: str = "", database: str | None = None
+    ) -> None:
         self.world = world
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.config = world.config(folder, self.url, host)
+        self.config = world.config(folder, self.url, host, database=database)
         self.workers = workers
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(base_url=self.url, timeout=60)
@@ -135,6 +143,7 @@ class Server:
                 for job in self.call("GET", "/api/jobs?status=QUEUED&status=RUNNING&host=localhost", user=user).json():
                     self.call("DELETE", f"/api/jobs/{job['job_id']}", user=user)
         self.stop(signal.SIGTERM)
+        self.world.databases.drop(self.folder)
 
     @property
     def log(self) -> Path:

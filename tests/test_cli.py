@@ -74,8 +74,8 @@ def test_migrate_and_tick(config: Path) -> None:
     assert (first.returncode, first.stdout) == (0, "localhost: ok\n")
 
 
-def test_a_database_that_cannot_be_opened(config: Path) -> None:
-    config.write_text(config.read_text().replace("sqlite:///jobgate.db", "sqlite:////proc/no/jobgate.db"))
+def test_a_database_that_cannot_be_opened(world: World, tmp_path: Path) -> None:
+    config = world.config(tmp_path, "http://127.0.0.1:1", database="sqlite:////proc/no/jobgate.db")
     for command in ("migrate", "tick"):
         done = run(command, "--config", config)
         assert done.returncode == 1

@@ -11,15 +11,26 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Table, create_engine, event, text
+from sqlalchemy import Connection, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from gateway.errors import HostDown
 
-BUSY_SECONDS = 30
-CONNECTIONS = 6  # per process; SQLite keeps 2 MB of pages for each
+BUSY_SECONDS = 30  # that a writer waits for others
+CONNECTIONS = 6  # per process, and as many again under load; SQLite keeps 2 MB of pages for each
 MIGRATION_LOCK = 7_235_861  # any number; PostgreSQL's advisory lock while one gateway migrates
+# What libpq and the server would wait for without an end: a server that is gone without a word, and a gateway that
+# stands still in the middle of a transaction. What the URL says wins.
+PATIENCE = {
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+    "options": f"-c lock_timeout={BUSY_SECONDS}s -c idle_in_transaction_session_timeout={2 * BUSY_SECONDS}s",
+}
 
 
 class Database:
@@ -30,8 +41,14 @@ class Database:
         self.sqlite = url.startswith("sqlite")
         # SQLite's waiters sleep longer and longer while others overtake them; threads of a process can queue up fairly.
         self._turn: AbstractContextManager[object] = threading.Lock() if self.sqlite else nullcontext()
-        more: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if self.sqlite else {"pool_pre_ping": True}
-        self.engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=CONNECTIONS, **more)
+        # A pooled connection is tried before it is used: PostgreSQL may have been restarted since.
+        self.engine = create_engine(
+            url,
+            pool_size=CONNECTIONS,
+            max_overflow=CONNECTIONS,
+            pool_pre_ping=not self.sqlite,
+            connect_args={"timeout": BUSY_SECONDS} if self.sqlite else {**PATIENCE, **make_url(url).query},
+        )
         if self.sqlite:
             event.listen(self.engine, "connect", _tune_sqlite)
 
@@ -64,7 +81,7 @@ class Database:
             return
         with self.writing() as connection:
             if not self.sqlite:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+                _prepare_postgresql(connection)
             config = _alembic()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -88,7 +105,9 @@ def now() -> datetime:
 def insert_unless_there(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
     """Insert a row; False where one with that key is there already."""
     dialect: Any = {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name]
-    return connection.execute(dialect.insert(table).values(**row).on_conflict_do_nothing()).rowcount == 1
+    query = dialect.insert(table).values(**row).on_conflict_do_nothing()
+    # Not `rowcount`: -1 for an insert on PostgreSQL, where SQLAlchemy 2.1 adds a RETURNING of its own.
+    return connection.execute(query.returning(*table.primary_key)).first() is not None
 
 
 @contextmanager
@@ -96,8 +115,10 @@ def _faults_named() -> Iterator[None]:
     """A database that is full, locked or gone is a passing state of the gateway, not a fault of its code."""
     try:
         yield
-    except OperationalError as problem:
+    except (OperationalError, InternalError, InterfaceError) as problem:  # InternalError: a standby, which only reads
         raise HostDown(f"the gateway's database does not answer: {problem.orig}") from problem
+    except PoolTimeout as problem:
+        raise HostDown("the gateway's database is too slow: all connections to it are in use") from problem
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:
@@ -105,6 +126,14 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_postgresql(connection: Connection) -> None:
+    encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+    if encoding != "UTF8":
+        raise HostDown(f"the gateway's database has the encoding {encoding}; make one with ENCODING 'UTF8'")
+    connection.execute(text("SET LOCAL lock_timeout = 0"))  # a long migration of another gateway is worth waiting for
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
 
 
 def _alembic() -> AlembicConfig:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from gateway.errors import Unprocessable
 from gateway.model import FINAL_STATES, Job, JobState, LiveJob
 from gateway.store.database import Database, insert_unless_there, now
-from gateway.store.tables import BEGIN, BEGIN_OF_TAG, events, idempotency_keys, jobs, scripts
+from gateway.store.tables import BEGIN, begin_of_tag, events, idempotency_keys, jobs, scripts
 
 JOB_COLUMNS = [jobs.c[declared.name] for declared in fields(Job)]
 # Built once: making such a statement takes longer than running it.
@@ -204,7 +204,7 @@ class Repository:
         return moved
 
     def change_job(self, job: Job, **values: Any) -> Job:
-        """Write one job's new columns, unless another process has changed its state since. Gives the job as it is now."""
+        """Write one job's new columns, unless another process has changed its state since. Gives the job as it is."""
         changed = replace(job, **values, updated_at=now())
         with self.database.writing() as connection:
             names = (*values, "updated_at", *(("job_id",) if "native_id" in values else ()))
@@ -304,7 +304,7 @@ def _conditions(wanted: JobFilter) -> list[Any]:
     equal = {"owner": wanted.owner, "tag": wanted.tag, "host": wanted.host, "name": wanted.name, "queue": wanted.queue}
     where = [jobs.c[name] == value for name, value in equal.items() if value is not None]
     if wanted.tag is not None:
-        where.append(BEGIN_OF_TAG == wanted.tag[:BEGIN])  # what the index has
+        where.append(begin_of_tag == wanted.tag[:BEGIN])  # what the index has
     if wanted.states:
         where.append(jobs.c.state.in_(wanted.states))
     if wanted.job_ids:

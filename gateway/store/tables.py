@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -17,11 +18,16 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    func,
+    literal_column,
 )
 
 from gateway.model import JobState
 
 metadata = MetaData()
+
+# Of a sequence that counts for years. SQLite counts only in an INTEGER, which has 64 bits there.
+Number = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class UtcTime(TypeDecorator):
@@ -38,7 +44,9 @@ class UtcTime(TypeDecorator):
         return value.astimezone(UTC) if value else None
 
     def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 class JsonText(TypeDecorator):
@@ -60,6 +68,10 @@ class StateWord(TypeDecorator):
     impl = String(20)
     cache_ok = True
 
+    @property
+    def python_type(self) -> type:
+        return str
+
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
         return None if value is None else str(value)
 
@@ -70,10 +82,14 @@ class StateWord(TypeDecorator):
 STATES = {state.value: state for state in JobState}
 EMPTY: dict[str | None, type] = {"{}": dict, "[]": list}
 
+# PostgreSQL takes no more than 2,704 bytes into an index, and a tag may have 4,000.
+BEGIN = 200
+begin_of_tag = func.substr(literal_column("tag"), literal_column("1"), literal_column(str(BEGIN)))
+
 jobs = Table(
     "jobs",
     metadata,
-    Column("number", Integer, primary_key=True),
+    Column("number", Number, primary_key=True),
     Column("uuid", String(36), nullable=False, unique=True),
     Column("job_id", String(400), nullable=False, index=True),  # schedulers reuse their numbers: not unique
     Column("owner", Text, nullable=False),
@@ -105,7 +121,7 @@ jobs = Table(
     Column("request", JsonText, nullable=False),
     Column("warnings", JsonText, nullable=False),
     Index("jobs_of_owner", "owner", "number"),
-    Index("jobs_of_owner_by_tag", "owner", "tag"),
+    Index("jobs_of_owner_by_tag", "owner", begin_of_tag),
     Index("jobs_of_host_by_state", "host", "state"),
     sqlite_autoincrement=True,  # a number is never given twice, even after the newest job was deleted
 )
@@ -113,15 +129,15 @@ jobs = Table(
 scripts = Table(
     "scripts",
     metadata,
-    Column("number", Integer, ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
+    Column("number", Number, ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
     Column("script", Text, nullable=False),
 )
 
 events = Table(
     "events",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("number", Integer, ForeignKey("jobs.number", ondelete="CASCADE"), nullable=False, index=True),
+    Column("id", Number, primary_key=True),
+    Column("number", Number, ForeignKey("jobs.number", ondelete="CASCADE"), nullable=False, index=True),
     Column("at", UtcTime, nullable=False),
     Column("state", StateWord, nullable=False),
     Column("before", StateWord),
@@ -164,4 +180,4 @@ hosts = Table(
     Column("info_at", UtcTime),
 )
 
-__all__ = ["events", "hosts", "idempotency_keys", "jobs", "metadata", "scripts", "tokens"]
+__all__ = ["BEGIN", "begin_of_tag", "events", "hosts", "idempotency_keys", "jobs", "metadata", "scripts", "tokens"]

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from gateway.store.tables import UtcTime
+from gateway.store.tables import Number, UtcTime
 
 revision = "0001"
 down_revision = None
@@ -36,7 +36,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_idempotency_keys_created_at"), "idempotency_keys", ["created_at"], unique=False)
     op.create_table(
         "jobs",
-        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("number", Number, nullable=False),
         sa.Column("uuid", sa.String(length=36), nullable=False),
         sa.Column("job_id", sa.String(length=400), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
@@ -74,7 +74,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_jobs_job_id"), "jobs", ["job_id"], unique=False)
     op.create_index("jobs_of_host_by_state", "jobs", ["host", "state"], unique=False)
     op.create_index("jobs_of_owner", "jobs", ["owner", "number"], unique=False)
-    op.create_index("jobs_of_owner_by_tag", "jobs", ["owner", "tag"], unique=False)
+    op.create_index("jobs_of_owner_by_tag", "jobs", ["owner", sa.text("substr(tag, 1, 200)")], unique=False)
     op.create_table(
         "tokens",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -89,8 +89,8 @@ def upgrade() -> None:
     op.create_index(op.f("ix_tokens_owner"), "tokens", ["owner"], unique=False)
     op.create_table(
         "events",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("id", Number, nullable=False),
+        sa.Column("number", Number, nullable=False),
         sa.Column("at", UtcTime(), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("before", sa.String(length=20), nullable=True),
@@ -102,7 +102,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_events_number"), "events", ["number"], unique=False)
     op.create_table(
         "scripts",
-        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("number", Number, nullable=False),
         sa.Column("script", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["number"], ["jobs.number"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("number"),
