@@ -117,8 +117,11 @@ class LocalBackend(Backend):
     def check(self) -> list[str]:
         if not self.host.shared_account and os.geteuid() != 0:
             raise HostDown('accounts = "mapped" needs a gateway that runs as root; run it so, or set "gateway"')
-        with self._spool() as queue, queue.transaction():
-            pass
+        try:
+            with self._spool() as queue, queue.transaction():
+                pass
+        except HostDown as problem:
+            raise HostDown(f"{problem.message} ({self.host.state_dir})") from problem
         if not self.host.shared_account:
             return []
         return [

@@ -41,7 +41,10 @@ class Demo:
             user: {"PROXY": header((folder / "var/demo" / file).read_bytes())} for user, file in proxies.items()
         }
 
-    def config(self, folder: Path, base_url: str, host: str = "", gateway: str = "") -> Path:
+    def config(
+        self, folder: Path, base_url: str, host: str = "", gateway: str = "", database: str | None = None
+    ) -> Path:
+        """As `World.config`, but for the configuration that we ship, with its own database."""
         file = folder / "conf" / "gateway.toml"
         file.parent.mkdir()
         shutil.copy(ROOT / "conf" / "gateway.toml", file)
