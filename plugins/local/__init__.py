@@ -124,10 +124,11 @@ class LocalBackend(Backend):
             raise HostDown(f"{problem.message} ({self.host.state_dir})") from problem
         if not self.host.shared_account:
             return []
-        return [
+        words = (
             f'accounts = "gateway": everybody\'s jobs run as the user {getpass.getuser()!r}, so each of them can '
             "read and change the others' files and the gateway's own; good for a demo or for one person"
-        ]
+        )
+        return [words]
 
     def close(self) -> None:
         self._reap()

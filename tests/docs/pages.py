@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.testing.certificates import header, make_demo
+from tests.databases import Sqlite
 from tests.gateways import Server
 from tests.unix_accounts import missing
 
@@ -35,6 +36,7 @@ class Demo:
     """What `make run` prepares: the demo certificates, in a folder of their own. Stands in for a `World`."""
 
     def __init__(self, folder: Path) -> None:
+        self.databases = Sqlite()
         make_demo(folder / "var" / "demo", "ann")
         proxies = {"ann": "proxy.pem", "bob": "proxy-bob.pem", "carol": "proxy.pem"}
         self.headers = {
