@@ -86,10 +86,12 @@ class Backend(ABC):
     """One host's scheduler. Made once per process and host, used from many threads.
 
     `name` is the word in the configuration (`backend = "slurm"`), `capabilities` may depend on the host, `options_type`
-    is a dataclass of `gateway.option` fields for the host's own section.
+    is a dataclass of `gateway.option` fields for the host's own section, `local_only` says that it runs jobs on the
+    gateway's own machine, whatever the transport.
     """
 
     name: ClassVar[str]
+    local_only: ClassVar[bool] = False
     capabilities: Capabilities = Capabilities()
     options_type: ClassVar[type] = NoOptions
 

@@ -238,16 +238,20 @@ class _Reader:
         common = {declared.name for declared in fields(HostSection)} | set(TRANSPORTS)
         section = self.section(HostSection, {k: v for k, v in table.items() if k in common - set(TRANSPORTS)}, where)
         own = {key: value for key, value in table.items() if key not in common}
-        broken, options = self.backend_options(table.get("backend"), own, where)
+        broken, options = self.backend_options(table.get("backend"), table.get("transport", "local"), own, where)
         transport_options = self.transport_options(table, where)
         return section and HostConfig(name, section, options, transport_options, broken)
 
-    def backend_options(self, backend: Any, table: dict[str, Any], where: str) -> tuple[str | None, Any]:
+    def backend_options(
+        self, backend: Any, transport: Any, table: dict[str, Any], where: str
+    ) -> tuple[str | None, Any]:
         """Why the backend's plugin did not load, and the options of its own."""
         if not isinstance(backend, str):
             return None, None  # the common part says that it is missing
         known = self.plugins.backends
         if backend in known:
+            if known[backend].local_only and transport != "local":
+                self.problem(f"{where}.transport", f'"{backend}" runs jobs on this machine; leave the transport out')
             return None, self.section(known[backend].options_type, table, where)
         broken = next((plugin.reason for plugin in self.plugins.broken if plugin.name == backend), None)
         if broken is None:

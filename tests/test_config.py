@@ -132,12 +132,17 @@ def test_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ssh_options(tmp_path: Path) -> None:
-    ssh = GOOD + '[hosts.far]\nbackend = "local"\ntransport = "ssh"\n[hosts.far.ssh]\nhostname = "far"\n'
+    ssh = GOOD + '[hosts.far]\nbackend = "slurm"\ntransport = "ssh"\n[hosts.far.ssh]\nhostname = "far"\n'
     said = problems(tmp_path, ssh)
     assert [line.split(": ")[1] for line in said] == ["hosts.far.ssh.known_hosts"]
     both = ssh + 'known_hosts = "k"\nuser_ca_key = "a"\nidentity_file = "b"\n'
     assert "either user_ca_key or identity_file" in problems(tmp_path, both)[0]
     assert "transport" in problems(tmp_path, GOOD + '[hosts.localhost.ssh]\nhostname = "x"\n')[0]
+
+
+def test_jobs_of_this_machine_do_not_go_over_ssh(tmp_path: Path) -> None:
+    ssh = GOOD + 'transport = "ssh"\n[hosts.localhost.ssh]\nhostname = "x"\nknown_hosts = "k"\nidentity_file = "i"\n'
+    assert "hosts.localhost.transport" in problems(tmp_path, ssh)[0]
 
 
 def test_every_option_is_documented() -> None:

@@ -1,5 +1,6 @@
 """The engine, and the two ways to use it: `reading()` and `writing()`."""
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,12 +19,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from gateway.errors import HostDown
 
+log = logging.getLogger(__name__)
+
 BUSY_SECONDS = 30  # that a writer waits for others
 CONNECTIONS = 6  # per process, and as many again under load; SQLite keeps 2 MB of pages for each
 MIGRATION_LOCK = 7_235_861  # any number; PostgreSQL's advisory lock while one gateway migrates
-# What libpq and the server would wait for without an end: a server that is gone without a word, and a gateway that
-# stands still in the middle of a transaction. What the URL says wins.
-PATIENCE = {
+# For libpq, unless the URL says otherwise. Most bound what it would wait for without an end: a server that is gone
+# without a word, a gateway that stands still in the middle of a transaction.
+PARAMETERS = {
+    "client_encoding": "utf8",
     "connect_timeout": "5",
     "keepalives_idle": "10",
     "keepalives_interval": "5",
@@ -47,7 +51,7 @@ class Database:
             pool_size=CONNECTIONS,
             max_overflow=CONNECTIONS,
             pool_pre_ping=not self.sqlite,
-            connect_args={"timeout": BUSY_SECONDS} if self.sqlite else {**PATIENCE, **make_url(url).query},
+            connect_args={"timeout": BUSY_SECONDS} if self.sqlite else {**PARAMETERS, **make_url(url).query},
         )
         if self.sqlite:
             event.listen(self.engine, "connect", _tune_sqlite)
@@ -112,11 +116,15 @@ def insert_unless_there(connection: Connection, table: Table, row: Mapping[str, 
 
 @contextmanager
 def _faults_named() -> Iterator[None]:
-    """A database that is full, locked or gone is a passing state of the gateway, not a fault of its code."""
+    """A database that is full, locked or gone is a passing state of the gateway, not a fault of its code. The driver's
+    own words may name servers and users: they are for the log and for `jobgate check`, not for clients."""
     try:
         yield
     except (OperationalError, InternalError, InterfaceError) as problem:  # InternalError: a standby, which only reads
-        raise HostDown(f"the gateway's database does not answer: {problem.orig}") from problem
+        log.warning("the database does not answer: %s", problem.orig)
+        down = HostDown("the gateway's database does not answer")
+        down.add_note(str(problem.orig))
+        raise down from problem
     except PoolTimeout as problem:
         raise HostDown("the gateway's database is too slow: all connections to it are in use") from problem
 

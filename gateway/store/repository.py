@@ -195,9 +195,9 @@ class Repository:
             return []
         at = now()
         with self.database.writing() as connection:
-            agreed = self._as_seen(connection, wanted)
-            _write_all(connection, agreed, at)
-            before = {job.number: job.state for job, values in agreed if values.get("state", job.state) != job.state}
+            moving = {number: change for number, change in wanted.items() if _moves(*change)}
+            before = {job.number: job.state for job in self._as_seen(connection, moving)}
+            _write_all(connection, wanted.values(), at)
             moved = [(job, before[job.number]) for job in self._jobs(connection, list(before))]
             if moved:
                 connection.execute(INSERT_EVENT, [_event(job, was, at) for job, was in moved])
@@ -221,13 +221,13 @@ class Repository:
     @staticmethod
     def _as_seen(
         connection: Connection, wanted: Mapping[int, tuple[Job | LiveJob, Mapping[str, Any]]]
-    ) -> list[tuple[Job | LiveJob, Mapping[str, Any]]]:
-        """Those of the changes whose job is still in the state that its writer saw."""
+    ) -> list[Job | LiveJob]:
+        """Those of the jobs that are in the state that their writer saw, and stay so until the transaction ends."""
         states: dict[int, JobState] = {}
         for some in _chunks(list(wanted)):
             query = select(jobs.c.number, jobs.c.state).where(jobs.c.number.in_(some)).order_by(jobs.c.number)
             states.update((row[0], row[1]) for row in connection.execute(query.with_for_update()))
-        return [(job, values) for number, (job, values) in wanted.items() if states.get(number) == job.state]
+        return [job for number, (job, _) in wanted.items() if states.get(number) == job.state]
 
     @staticmethod
     def _jobs(connection: Connection, numbers: list[int]) -> list[Job]:
@@ -268,19 +268,20 @@ def _write_all(
         row = {"updated_at": at, **values}
         if "native_id" in row:
             row["job_id"] = f"{row['native_id']}.{job.host}"
-        alike[tuple(sorted(row))].append({f"new_{name}": value for name, value in row.items()} | {"old": job.number})
+        told = {f"new_{name}": value for name, value in row.items()}
+        alike[tuple(sorted(row))].append(told | {"old": job.number, "state_seen": job.state})
     for names, rows in alike.items():
-        connection.execute(_update(names), rows)
+        connection.execute(_update_if_as_seen(names), rows)
 
 
-@cache
-def _update(names: tuple[str, ...]) -> Update:
-    return update(jobs).where(jobs.c.number == bindparam("old")).values({n: bindparam(f"new_{n}") for n in names})
+def _moves(job: Job | LiveJob, values: Mapping[str, Any]) -> bool:
+    return bool(values.get("state", job.state) != job.state)
 
 
 @cache
 def _update_if_as_seen(names: tuple[str, ...]) -> Update:
-    return _update(names).where(jobs.c.state == bindparam("state_seen"))
+    wanted = (jobs.c.number == bindparam("old"), jobs.c.state == bindparam("state_seen"))
+    return update(jobs).where(*wanted).values({name: bindparam(f"new_{name}") for name in names})
 
 
 def _event(job: Job, before: JobState | None, at: datetime) -> dict[str, Any]:

@@ -60,6 +60,7 @@ class LocalBackend(Backend):
     """This machine as a host. See the package's first lines."""
 
     name = "local"
+    local_only = True
     capabilities = Capabilities(
         fields=frozenset({"nodes", "cores", "wall_time", "hold", "priority", "stdout", "stderr"}),
         actions=frozenset({"abort", "hold", "release", "suspend", "continue"}),
