@@ -113,8 +113,11 @@ class Postgresql:
         if name := self.names.pop(folder, None):
             self._janitor(name).drop()
 
+    def dsn(self, name: str) -> str:
+        return f"postgresql://jobgate@/{name}?host={self.folder}&port={PORT}"
+
     def _url(self, name: str) -> str:
-        return f"postgresql+psycopg://jobgate@/{name}?host={self.folder}&port={PORT}"
+        return self.dsn(name).replace("://", "+psycopg://")
 
     def _janitor(self, name: str, template: str | None = None) -> DatabaseJanitor:
         return DatabaseJanitor(user="jobgate", host=str(self.folder), port=PORT, dbname=name, template_dbname=template)
@@ -124,7 +127,7 @@ class Postgresql:
 
     def _answers(self) -> bool:
         try:
-            psycopg.connect(host=str(self.folder), port=PORT, user="jobgate", dbname="postgres").close()
+            psycopg.connect(self.dsn("postgres")).close()
         except psycopg.OperationalError:
             return False
         return True
