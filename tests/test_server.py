@@ -4,12 +4,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.gateways import Server, World, error, until
+from tests.gateways import Server, World, error, free_port, until
 
 
 @pytest.fixture
@@ -176,6 +178,23 @@ def _peak(server: Server) -> int:
     """The largest resident memory of any worker so far, in KiB."""
     statuses = [Path(f"/proc/{pid}/status").read_text() for pid in _workers(server)]
     return max(int(line.split()[1]) for text in statuses for line in text.splitlines() if line.startswith("VmHWM"))
+
+
+def test_wsgi_under_any_server(world: World, tmp_path: Path) -> None:
+    """`wsgi.py` with the site's settings for gunicorn, started by hand."""
+    port = free_port()
+    config = world.config(tmp_path, f"http://127.0.0.1:{port}")
+    gunicorn = Path(sys.executable).parent / "gunicorn"
+    command = [gunicorn, "-c", "conf/gunicorn.conf.py", "--bind", f"127.0.0.1:{port}", "wsgi:application"]
+    with subprocess.Popen(
+        command, env=os.environ | {"JOBGATE_CONFIG": str(config)}, stderr=subprocess.DEVNULL
+    ) as server:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            until(lambda: subprocess.run(["curl", "-sf", f"{url}/ready"], check=False).returncode == 0)
+            assert httpx.get(f"{url}/api/jobs", headers=world.headers["ann"]).json() == []
+        finally:
+            server.terminate()
 
 
 def test_ready_and_health(server: Server) -> None:
