@@ -3,8 +3,10 @@ PYTHON ?= python3
 PORT ?=
 CONFIG ?= conf/gateway.toml
 BIN := .venv/bin
+WITH_DATABASE := tests/api tests/store tests/test_audit.py tests/test_server.py tests/test_sync.py \
+	tests/test_two_gateways.py
 
-.PHONY: run install dev test documents lint bench cluster-up cluster-down clean
+.PHONY: run install dev test faults documents lint bench cluster-up cluster-down clean
 
 run: install                    ## serve on 127.0.0.1:5000 (PORT=, CONFIG=) with demo certificates in var/demo
 	@$(BIN)/jobgate demo --directory var/demo
@@ -17,6 +19,12 @@ dev: .venv/dev                  ## .venv with what the tests and tools need
 test: dev                       ## everything that can run here
 	@tests/packages
 	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@echo "once more what has a database, on PostgreSQL"
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --database=postgresql $(WITH_DATABASE) $(ARGS)
+
+faults: dev                     ## break things for long, and count what was lost or doubled
+	@tests/packages
+	@JOBGATE_FAULTS=long $(BIN)/python -m pytest -n 0 tests/faults $(ARGS)
 
 documents: dev                  ## write what docs/ has from the code
 	@$(BIN)/python tools/configuration-page
