@@ -1,9 +1,8 @@
 """The engine, and the two ways to use it: `reading()` and `writing()`."""
 
 import logging
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from gateway.errors import HostDown
+from gateway.store.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.sqlite = url.startswith("sqlite")
-        # SQLite's waiters sleep longer and longer while others overtake them; threads of a process can queue up fairly.
-        self._turn: AbstractContextManager[object] = threading.Lock() if self.sqlite else nullcontext()
+        self._turns = Turns(Path(make_url(url).database or ""), BUSY_SECONDS) if self.sqlite else None
         # A pooled connection is tried before it is used: PostgreSQL may have been restarted since.
         self.engine = create_engine(
             url,
@@ -67,7 +66,8 @@ class Database:
         """A transaction, committed at the end of the block. On SQLite it takes the write lock at once: a lock that is
         asked for after reading fails with SQLITE_BUSY without waiting (SQLite 3, "deferred" transactions). Leaving the
         block with an exception rolls back."""
-        with _faults_named(), self._turn, self.engine.connect() as connection:
+        turn = self._turns.take() if self._turns else nullcontext()
+        with _faults_named(), turn, self.engine.connect() as connection:
             if self.sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
