@@ -4,7 +4,7 @@ PORT ?=
 CONFIG ?= conf/gateway.toml
 BIN := .venv/bin
 WITH_DATABASE := tests/api tests/store tests/test_audit.py tests/test_server.py tests/test_sync.py \
-	tests/test_two_gateways.py
+	tests/test_postgresql.py tests/test_two_gateways.py
 
 .PHONY: run install dev test faults documents lint bench cluster-up cluster-down clean
 
