@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases import Databases, databases_of
+from tests.faults import figures
 from tests.gateways import InProcess, Server, World
 
 
@@ -16,6 +17,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "only_on(kind, why): for facts of one of the databases")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    figures.show(terminalreporter)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
