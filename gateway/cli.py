@@ -101,6 +101,26 @@ def migrate(config_file: Path) -> None:
         click.echo(f"the database is at revision {database.revision()}")
 
 
+@cli.command("copy-database")
+@with_config
+@click.option(
+    "--to",
+    "new_file",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The configuration file that names the new database, which must be empty.",
+)
+def copy_database(config_file: Path, new_file: Path) -> None:
+    """Copy all jobs from the database of one configuration to that of another. Stop the gateways first."""
+    from gateway.store import Database
+    from gateway.store.copy import copy
+
+    old, new = (_load(file)[0].gateway.database for file in (config_file, new_file))
+    with _plain_errors():
+        for table, count in copy(Database(old), Database(new)).items():
+            click.echo(f"{table:16} {count:8}")
+
+
 @cli.command()
 @with_config
 def tick(config_file: Path) -> None:
