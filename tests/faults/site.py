@@ -151,6 +151,8 @@ def site(folder: Path, cluster: Cluster | None = None, relay: Relay | None = Non
         with server:
             yield here
     finally:
-        if cluster:
-            here.remove()
-        shutil.rmtree(outer, ignore_errors=True)
+        try:
+            if cluster:
+                here.remove()
+        finally:
+            shutil.rmtree(outer, ignore_errors=True)

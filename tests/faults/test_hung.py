@@ -41,8 +41,8 @@ def test_hung(request: pytest.FixtureRequest, cluster_alone: Cluster, tmp_path: 
 
 
 def test_restarted(request: pytest.FixtureRequest, cluster_alone: Cluster, tmp_path: Path) -> None:
-    """Grid Engine's jobs are held meanwhile: a qmaster that was killed (8.1.9) leaves those in `t` for minutes that were
-    on their way to a node."""
+    """Grid Engine's jobs are held meanwhile: a qmaster that was killed (8.1.9) leaves those in `t` for minutes
+    that were on their way to a node."""
     count = jobs_in_all(40)
     with site(tmp_path, cluster_alone) as here:
         held = here.wishes([GRID_ENGINE], count, hold=True)
