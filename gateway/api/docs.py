@@ -9,6 +9,7 @@ from flask_smorest import Api
 from swagger_ui_bundle import swagger_ui_path
 
 from gateway.api.errors import ErrorSchema
+from gateway.api.schemas import ShortJobSchema
 from gateway.config import Config
 
 blueprint = Blueprint("docs", __name__)
@@ -43,6 +44,7 @@ class DescribedApi(Api):
 
     def __init__(self, app: Flask) -> None:
         super().__init__(app)
+        self.spec.components.schema("ShortJob", schema=ShortJobSchema)
         scheme = self.spec.components.security_scheme
         scheme("proxy", {"type": "apiKey", "in": "header", "name": "PROXY"})
         scheme("token", {"type": "http", "scheme": "bearer"})

@@ -35,6 +35,12 @@ KEY_HEADER = {
 }
 
 
+LIST = {
+    "type": "array",
+    "items": {"anyOf": [{"$ref": "#/components/schemas/Job"}, {"$ref": "#/components/schemas/ShortJob"}]},
+}
+
+
 @blueprint.post("")
 @blueprint.arguments(JobRequestSchema)
 @blueprint.response(201, JobSchema)
@@ -50,7 +56,7 @@ def submit(body: dict[str, Any]) -> Response:
 
 @blueprint.get("")
 @blueprint.arguments(JobQuerySchema, location="query")
-@blueprint.response(200, JobSchema(many=True))
+@blueprint.response(200, LIST)
 @blueprint.alt_response(304, description="nothing has changed since that ETag")
 def list_jobs(query: dict[str, Any]) -> Response:
     """List jobs, the newest first"""
