@@ -3,8 +3,7 @@ PYTHON ?= python3
 PORT ?=
 CONFIG ?= conf/gateway.toml
 BIN := .venv/bin
-WITH_DATABASE := tests/api tests/store tests/test_audit.py tests/test_server.py tests/test_sync.py \
-	tests/test_postgresql.py tests/test_two_gateways.py
+WITH_DATABASE := tests/api tests/store tests/test_audit.py tests/test_postgresql.py tests/test_sync.py
 
 .PHONY: run install dev test faults documents lint bench cluster-up cluster-down clean
 
@@ -18,7 +17,7 @@ dev: .venv/dev                  ## .venv with what the tests and tools need
 
 test: dev                       ## everything that can run here
 	@tests/packages
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --ignore tests/faults $(ARGS)
 	@echo "once more what has a database, on PostgreSQL"
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --database=postgresql $(WITH_DATABASE) $(ARGS)
 

@@ -83,7 +83,8 @@ class HTCondorBackend(CommandBackend):
         return live or parsing.found(self.ask(commands.find_ended(uuid, account), account), left=True)
 
     def control(self, action: str, native_id: str, account: str) -> None:
-        if not parsing.is_native_id(native_id):
+        # Looked up first: in a pool that is new, condor_rm and its like succeed on a job that there is not (23.9).
+        if not parsing.is_native_id(native_id) or not self.query([native_id], account):
             raise NotFound(f"HTCondor does not know job {native_id}")
         result = self.run(commands.control(action, native_id, account), account)
         parsing.check_reachable(result)
