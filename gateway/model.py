@@ -3,6 +3,7 @@
 Times are aware datetimes in UTC, memory is in MiB, wall times in seconds.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -88,6 +89,86 @@ class Resources:
 
 
 DEFAULT_NAME = "job"
+LARGEST_TASK = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRange:
+    """The tasks of an array, written `1-10`, `1-100:5`, `3,7,9-12`, or `1-100%4` for four at once (sbatch(1)).
+
+    `ids` are ascending and distinct; `at_once` is None where as many may run as the scheduler lets."""
+
+    ids: tuple[int, ...]
+    at_once: int | None = None
+
+    @property
+    def regular(self) -> tuple[int, int, int] | None:
+        """(first, last, step), where the tasks are such a row."""
+        first, last = self.ids[0], self.ids[-1]
+        step = self.ids[1] - first if len(self.ids) > 1 else 1
+        return (first, last, step) if self.ids == tuple(range(first, last + 1, step)) else None
+
+    def __str__(self) -> str:
+        return compact(self.ids) + (f"%{self.at_once}" if self.at_once else "")
+
+
+def task_range(text: str, most: int) -> TaskRange:
+    """What such a text means. Raises ValueError with a sentence where it means nothing, or more than `most` tasks."""
+    matched = re.fullmatch(r"([0-9,:-]+)(?:%([0-9]{1,9}))?", text.strip())
+    pieces = (
+        [re.fullmatch(r"(\d{1,10})(?:-(\d{1,10})(?::(\d{1,10}))?)?", piece) for piece in matched[1].split(",")]
+        if matched
+        else []
+    )
+    if not matched or None in pieces or matched[2] == "0":
+        raise ValueError('must look like "1-10", "1-100:5" or "3,7,9-12", with "%4" behind it for four at once')
+    ids: set[int] = set()
+    for piece in pieces:
+        assert piece
+        first, last, step = int(piece[1]), int(piece[2] or piece[1]), int(piece[3] or 1)
+        if not 0 < first <= last <= LARGEST_TASK or step < 1:
+            raise ValueError(f"{piece[0]}: a task's number is 1 or more, and a range goes upwards")
+        if (last - first) // step >= most or len(ids) > most:
+            raise ValueError(f"has more than {most} tasks")
+        ids.update(range(first, last + 1, step))
+    if len(ids) > most:
+        raise ValueError(f"has more than {most} tasks")
+    return TaskRange(tuple(sorted(ids)), int(matched[2]) if matched[2] else None)
+
+
+def compact(ids: Sequence[int]) -> str:
+    """Ascending numbers in the same notation: `1-3,7`, `1-9:2`."""
+    pieces: list[list[int]] = []
+    for number in ids:
+        if pieces and (len(pieces[-1]) == 1 or number - pieces[-1][-1] == pieces[-1][1] - pieces[-1][0]):
+            pieces[-1].append(number)
+        else:
+            pieces.append([number])
+    return ",".join(_piece(piece) for piece in pieces)
+
+
+def _piece(row: Sequence[int]) -> str:
+    if len(row) < 3:
+        return ",".join(map(str, row))
+    step = row[1] - row[0]
+    return f"{row[0]}-{row[-1]}" + (f":{step}" if step > 1 else "")
+
+
+class DependencyType(StrEnum):
+    """When a job may start: after another ended well, ended, ended badly, or began (sbatch(1) --dependency)."""
+
+    AFTEROK = "afterok"
+    AFTERANY = "afterany"
+    AFTERNOTOK = "afternotok"
+    AFTER = "after"
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """Another job of the same host, by the scheduler's id."""
+
+    native_id: str
+    type: DependencyType
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +190,15 @@ class JobSpec:
     priority: int = 0
     stdout: str | None = None
     stderr: str | None = None
+    array: TaskRange | None = None
+    dependencies: tuple[Dependency, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A backend's answer to a submit. Paths are absolute, on the host. `warnings` are sentences for the user, such as a
-    directive in the script that the request overrides."""
+    """A backend's answer to a submit. Paths are absolute, on the host; in those of an array `{task_id}` stands for the
+    task's number. `warnings` are sentences for the user, such as a directive in the script that the request overrides.
+    """
 
     native_id: str
     working_directory: str
@@ -124,8 +208,23 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskReport:
+    """What a scheduler says of one task of an array. None: it did not say, so what is known stays."""
+
+    state: JobState
+    native_state: str
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobReport:
-    """What a scheduler says of one job. None: it did not say, so what is known stays."""
+    """What a scheduler says of one job. None: it did not say, so what is known stays. `tasks` are those of an array
+    that the scheduler mentioned, by number; the array's own `state` and times follow from all its tasks, whatever the
+    report says."""
 
     native_id: str
     state: JobState
@@ -142,6 +241,7 @@ class JobReport:
     working_directory: str | None = None
     stdout_file: str | None = None
     stderr_file: str | None = None
+    tasks: Mapping[int, TaskReport] = field(default_factory=dict)
 
 
 class LiveJob(NamedTuple):
@@ -165,11 +265,30 @@ class LiveJob(NamedTuple):
     end_time: datetime | None = None
     stdout_file: str | None = None
     stderr_file: str | None = None
+    array: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task of an array as the gateway knows it; one row of the table `tasks`."""
+
+    number: int
+    task_id: int
+    state: JobState
+    native_state: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as the gateway knows it; one row of the table `jobs` (the script lies beside it)."""
+    """A job as the gateway knows it; one row of the table `jobs` (the script lies beside it).
+
+    `workspace` is the folder of a bundle's own, on the host; `output_directory` what `/output` gives, None for the
+    working directory. `task_counts` says how many tasks of an array are in each state."""
 
     number: int
     uuid: str
@@ -201,6 +320,13 @@ class Job:
     extended_properties: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    array: str | None = None
+    task_counts: Mapping[str, int] = field(default_factory=dict)
+    resubmitted_from: str | None = None
+    template: str | None = None
+    notify: str | None = None
+    workspace: str | None = None
+    output_directory: str | None = None
 
     @property
     def job_id(self) -> str:

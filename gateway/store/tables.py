@@ -120,6 +120,13 @@ jobs = Table(
     Column("extended_properties", JsonText, nullable=False),
     Column("request", JsonText, nullable=False),
     Column("warnings", JsonText, nullable=False),
+    Column("array", Text),
+    Column("task_counts", JsonText, nullable=False, server_default="{}"),
+    Column("resubmitted_from", String(36)),
+    Column("template", Text),
+    Column("notify", Text),
+    Column("workspace", Text),
+    Column("output_directory", Text),
     Index("jobs_of_owner", "owner", "number"),
     Index("jobs_of_owner_by_tag", "owner", begin_of_tag),
     Index("jobs_of_host_by_state", "host", "state"),
@@ -133,6 +140,30 @@ scripts = Table(
     Column("script", Text, nullable=False),
 )
 
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("number", Number, ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
+    Column("task_id", Integer, primary_key=True, autoincrement=False),
+    Column("state", StateWord, nullable=False),
+    Column("native_state", Text),
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    Column("reason", Text),
+    Column("start_time", UtcTime),
+    Column("end_time", UtcTime),
+)
+
+# What a job waits for. The job that is waited for may be deleted meanwhile; what became of it is then not to be known.
+dependencies = Table(
+    "dependencies",
+    metadata,
+    Column("number", Number, ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
+    Column("uuid", String(36), primary_key=True),
+    Column("type", String(20), primary_key=True),
+    Index("dependencies_on", "uuid"),
+)
+
 events = Table(
     "events",
     metadata,
@@ -142,7 +173,42 @@ events = Table(
     Column("state", StateWord, nullable=False),
     Column("before", StateWord),
     Column("reason", Text),
+    Column("kind", String(20), nullable=False, server_default="job"),  # or "notification": a delivery, told in `reason`
     sqlite_autoincrement=True,
+)
+
+# Notifications that are still to be delivered. Times in seconds of the epoch, as leases have them.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("number", Number, ForeignKey("jobs.number", ondelete="CASCADE"), nullable=False, index=True),
+    Column("url", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("next_try", Float, nullable=False, index=True),
+    Column("tries", Integer, nullable=False),
+    Column("holder", Text),
+    Column("lease_until", Float, nullable=False),
+)
+
+templates = Table(
+    "templates",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("shared", Boolean, nullable=False),
+    Column("body", JsonText, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
+# What all gateways of one database must have in common and nobody configured, such as the key of the report tokens.
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 idempotency_keys = Table(
@@ -180,4 +246,19 @@ hosts = Table(
     Column("info_at", UtcTime),
 )
 
-__all__ = ["BEGIN", "begin_of_tag", "events", "hosts", "idempotency_keys", "jobs", "metadata", "scripts", "tokens"]
+__all__ = [
+    "BEGIN",
+    "begin_of_tag",
+    "dependencies",
+    "events",
+    "hosts",
+    "idempotency_keys",
+    "jobs",
+    "metadata",
+    "outbox",
+    "scripts",
+    "settings",
+    "tasks",
+    "templates",
+    "tokens",
+]
