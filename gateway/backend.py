@@ -120,8 +120,9 @@ class Backend(ABC):
         """The job that was submitted with this uuid; None only when queue and accounting both answered without it."""
 
     @abstractmethod
-    def control(self, action: str, native_id: str, account: str) -> None:
-        """One of `capabilities.actions`. A job that has ended already is left as it is.
+    def control(self, action: str, native_id: str, account: str) -> JobReport | None:
+        """One of `capabilities.actions`. A job that has ended already is left as it is. Gives a report where the
+        scheduler said something just now that `query` will not be told again; the gateway writes it down.
 
         Raises Conflict where the job's state forbids it, NotFound where the scheduler has no such job.
         """

@@ -244,6 +244,23 @@ class JobReport:
     tasks: Mapping[int, TaskReport] = field(default_factory=dict)
 
 
+# What of a report is written into the job's row.
+REPORTED = (
+    "state",
+    "native_state",
+    "reason",
+    "exit_code",
+    "signal",
+    "nodes",
+    "cores",
+    "queue",
+    "start_time",
+    "end_time",
+    "stdout_file",
+    "stderr_file",
+)
+
+
 class LiveJob(NamedTuple):
     """What a tick must know of a job that the scheduler still has: a host may have ten thousand of them."""
 

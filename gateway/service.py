@@ -27,7 +27,7 @@ from gateway.errors import (
     Unprocessable,
 )
 from gateway.hosts import Host, Hosts
-from gateway.model import DEFAULT_NAME, Job, JobReport, JobSpec, JobState, Principal, Resources, Submitted
+from gateway.model import DEFAULT_NAME, REPORTED, Job, JobReport, JobSpec, JobState, Principal, Resources, Submitted
 from gateway.store import Event, HostStore, JobFilter, KeyTaken, Page, Repository, now
 from gateway.transport import FileEntry, RemoteFile
 from gateway.transport.deadline import not_after
@@ -271,7 +271,18 @@ class JobService:
             raise Conflict(f"{host.name} cannot {action} jobs; it can: {can}", code="action_not_supported")
         if job.state.final:
             raise Conflict(f"the job is {job.state} already; there is nothing to {action}")
-        host.backend.control(action, self._native_id(job), job.account)
+        report = host.backend.control(action, self._native_id(job), job.account)
+        if report:
+            self._learn(job, report)
+
+    def _learn(self, job: Job, report: JobReport) -> None:
+        """Write down what nobody will say again, whatever another process has written about the job since."""
+        told = {name: value for name in REPORTED if (value := getattr(report, name)) is not None}
+        while not job.state.final:
+            changed = self.repository.change_job(job, **told, stale=False, as_of=now())
+            if changed.state == report.state:
+                self.changed(changed, job.state)
+            job = changed
 
     def resubmit(self, principal: Principal, job: Job) -> Job:
         """The same request once more, as a new job of the caller's."""

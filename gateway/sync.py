@@ -21,7 +21,7 @@ from typing import Any
 
 from gateway.errors import JobgateError
 from gateway.hosts import Host, Hosts
-from gateway.model import Job, JobReport, JobState, LiveJob
+from gateway.model import REPORTED, Job, JobReport, JobState, LiveJob
 from gateway.service import JobService, found, job_spec
 from gateway.store import HostStore, Repository
 from gateway.transport.deadline import not_after
@@ -36,20 +36,6 @@ GRACE_SECONDS = 10.0  # beyond the submit timeout: before that, whoever submits 
 YOUNG_SECONDS = 2.0  # a submit of that age is nothing to look after
 SECOND_LOOK_SECONDS = 15.0  # a job that has just ended may be in neither queue nor accounting (Grid Engine 8.1.9)
 ABSENT = "not found"  # native_state of a submit that the scheduler was asked about once and did not know
-REPORTED = (
-    "state",
-    "native_state",
-    "reason",
-    "exit_code",
-    "signal",
-    "nodes",
-    "cores",
-    "queue",
-    "start_time",
-    "end_time",
-    "stdout_file",
-    "stderr_file",
-)
 
 
 class Sync:

@@ -96,6 +96,17 @@ def test_the_seeds_calls(site: Server, backend: str) -> None:
     assert curl(site, "-X", "GET", one)[0] == 404
 
 
+@pytest.mark.parametrize("backend", HOSTS)
+def test_a_job_that_never_started_is_aborted(site: Server, backend: str) -> None:
+    """Grid Engine keeps no record of it."""
+    job = site.submit(host=HOSTS[backend], hold=True)
+    path = f"/api/jobs/{job['job_id']}"
+    assert site.call("PUT", path, json={"action": "abort"}).status_code == 204
+    assert site.ended(job["job_id"])["status"] == "ABORTED"
+    assert site.call("PUT", path, json={"action": "abort"}).status_code == 409
+    assert site.call("DELETE", path).status_code == 204
+
+
 def _ended(site: Server, url: str) -> dict | None:
     job = json.loads(curl(site, "-X", "GET", url)[1])
     return job if job["status"] in ("FINISHED", "ERROR", "ABORTED") else None

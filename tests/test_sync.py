@@ -1,7 +1,7 @@
 """The tick: states change on evidence only. A scheduler that lies, fails or forgets is played by a backend of the
 tests' own, since a real one does so only when nobody looks."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,6 +43,7 @@ class Liar(Backend):
         self.reached = True  # whether a submit that fails has reached the scheduler
         self.on_query: Exception | None = None
         self.on_find: JobgateError | None = None
+        self.on_control: Callable[[str], JobReport] | None = None
         self.queries: list[tuple[list[str], str | None]] = []
 
     def submit(self, spec: JobSpec) -> Submitted:
@@ -64,7 +65,8 @@ class Liar(Backend):
             raise self.on_find
         return next((report for report in self.jobs.values() if report.uuid == uuid), None)
 
-    def control(self, action: str, native_id: str, account: str) -> None: ...
+    def control(self, action: str, native_id: str, account: str) -> JobReport | None:
+        return self.on_control(native_id) if self.on_control else None
 
     def cluster(self, account: str | None = None) -> ClusterInfo:
         return ClusterInfo("liar 1.0")
@@ -126,6 +128,24 @@ def test_a_state_follows_the_scheduler(gateway) -> None:
     assert (job["status"], job["state"], job["wall_time"]) == ("ERROR", "timed_out", "1-06:00:00")
     del gateway.liar.jobs["1"]  # the scheduler forgets; the attributes stay for ever
     assert later(gateway, 10_000) == job
+
+
+def test_what_only_the_abort_was_told_is_kept(gateway) -> None:
+    """A tick that writes about the job at the same moment does not undo it."""
+
+    def abort(native_id: str) -> JobReport:
+        gateway.liar.turn(native_id, state=JobState.HELD, native_state="HELD")
+        later(gateway)
+        del gateway.liar.jobs[native_id]
+        return JobReport(native_id, JobState.CANCELLED, "deleted", reason="before it started", end_time=START)
+
+    submit(gateway)
+    gateway.liar.on_control = abort
+    assert gateway.call("PUT", "/api/jobs/1.far", json={"action": "abort"}).status_code == 204
+    job = later(gateway, 10_000)
+    assert (job["status"], job["native_state"], job["reason"]) == ("ABORTED", "deleted", "before it started")
+    assert job["end_time"]
+    assert [event.state for event in gateway.services.repository.events(job["number"])][-2:] == ["held", "cancelled"]
 
 
 def test_missing_is_not_done(gateway) -> None:

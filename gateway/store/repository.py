@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.errors import Unprocessable
+from gateway.errors import NotFound, Unprocessable
 from gateway.model import FINAL_STATES, Job, JobState, LiveJob
 from gateway.store.database import Database, insert_unless_there, now
 from gateway.store.tables import BEGIN, begin_of_tag, events, idempotency_keys, jobs, scripts
@@ -204,7 +204,8 @@ class Repository:
         return moved
 
     def change_job(self, job: Job, **values: Any) -> Job:
-        """Write one job's new columns, unless another process has changed its state since. Gives the job as it is."""
+        """Write one job's new columns, unless another process has changed its state since. Gives the job as it is.
+        Raises NotFound where it was deleted meanwhile."""
         changed = replace(job, **values, updated_at=now())
         with self.database.writing() as connection:
             names = (*values, "updated_at", *(("job_id",) if "native_id" in values else ()))
@@ -256,7 +257,10 @@ class Repository:
 
     @staticmethod
     def _job(connection: Connection, condition: Any) -> Job:
-        return _job(connection.execute(select(*JOB_COLUMNS).where(condition)).one())
+        row = connection.execute(select(*JOB_COLUMNS).where(condition)).one_or_none()
+        if row is None:
+            raise NotFound("the job was deleted meanwhile", code="job_not_found")
+        return _job(row)
 
 
 def _write_all(

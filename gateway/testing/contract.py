@@ -98,6 +98,7 @@ class Driver:
         self.poll = poll
         self.patience = patience
         self.submitted: list[str] = []
+        self.told: dict[str, JobReport] = {}
 
     def spec(self, script: str, **more: Any) -> JobSpec:
         values = {"uuid": str(uuid.uuid4()), "account": self.account, "working_directory": self.workspace}
@@ -112,7 +113,16 @@ class Driver:
         return submitted
 
     def report(self, job: Submitted) -> JobReport | None:
+        """What `query` says, or what `abort` said, as a gateway would know it."""
+        if job.native_id in self.told:
+            return self.told[job.native_id]
         return self.backend.query([job.native_id], self.account).get(job.native_id)
+
+    def abort(self, job: Submitted) -> None:
+        report = self.backend.control("abort", job.native_id, self.account)
+        if report:
+            assert report.native_id == job.native_id
+            self.told[job.native_id] = report
 
     def until(self, job: Submitted, accept: Callable[[JobReport], bool], patience: float | None = None) -> JobReport:
         """Ask until the report is as wished. A job that the scheduler does not mention for a while is waited for."""
@@ -562,7 +572,7 @@ class BackendContract:
         self._field(jobs, "hold")
         job = jobs.submit("#!/bin/sh\necho x > ran\n", hold=True)
         jobs.in_state(job, JobState.HELD)
-        jobs.backend.control("abort", job.native_id, jobs.account)
+        jobs.abort(job)
         assert jobs.ended(job).state is JobState.CANCELLED
         assert not jobs.exists(f"{jobs.workspace}/ran")
 

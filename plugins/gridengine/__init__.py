@@ -7,7 +7,9 @@ Tried with Son of Grid Engine 8.1.9. A job's end is in the accounting some secon
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from gateway import (
     Capabilities,
@@ -19,6 +21,7 @@ from gateway import (
     JobgateError,
     JobReport,
     JobSpec,
+    JobState,
     NotFound,
     Submitted,
     hookimpl,
@@ -27,7 +30,6 @@ from gateway import (
 
 from . import commands, parsing
 from .commands import GridEngineOptions
-from .deleted import Deleted
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,6 @@ class GridEngineBackend(CommandBackend):
         super().__init__(host)
         self.site: GridEngineOptions = host.options
         self.commands = commands.Programs(host.options)
-        self.deleted = Deleted(host.state_dir / "deleted")
 
     # --- submit -------------------------------------------------------------------------------------------------------
 
@@ -56,7 +57,6 @@ class GridEngineBackend(CommandBackend):
         folder, output = split_folder(result)
         parsing.check_submit(result)
         native_id, shown = parsing.submitted(output, result)
-        self.deleted.forget(native_id)  # numbers begin anew after ten million
         job = parsing.Details(
             native_id, spec.account, spec.uuid, plan.name, folder, plan.stdout, plan.stderr, plan.one_log
         )
@@ -125,8 +125,7 @@ class GridEngineBackend(CommandBackend):
         if not native_ids:
             return {}
         output = self.ask(self.commands.accounting(native_ids), account)
-        reports = parsing.accounting(output, account, self.site.parallel_environment)
-        return {**reports, **self.deleted.among(native_ids, account)}
+        return parsing.accounting(output, account, self.site.parallel_environment)
 
     def _live(self, native_id: str, account: str) -> parsing.Details | None:
         """The account's live job. qstat tells about everybody's."""
@@ -141,31 +140,32 @@ class GridEngineBackend(CommandBackend):
             return parsing.with_details(report, job, *self._logs(job, account))
         output = self.ask(self.commands.past(uuid), account)
         reports = parsing.accounting(output, account, self.site.parallel_environment)
-        return next(iter(reports.values()), None) or self.deleted.find(uuid, account)
+        return next(iter(reports.values()), None)
 
     # --- steer --------------------------------------------------------------------------------------------------------
 
-    def control(self, action: str, native_id: str, account: str) -> None:
+    def control(self, action: str, native_id: str, account: str) -> JobReport | None:
         job = self._live(native_id, account) if parsing.ID.match(native_id) else None
         if job is None:
             self._too_late(action, native_id, account)
-            return
+            return None
         if action in ("hold", "suspend") and job.started != (action == "suspend"):
             which = "waiting" if action == "hold" else "running"
             raise Conflict(f"only a {which} job can be {'held' if action == 'hold' else 'suspended'}")
         if action == "abort":
-            self._abort(job)
-        else:
-            parsing.check_control(self.run(self.commands.control(action, native_id), account), native_id)
+            return self._abort(job)
+        parsing.check_control(self.run(self.commands.control(action, native_id), account), native_id)
+        return None
 
-    def _abort(self, job: parsing.Details) -> None:
+    def _abort(self, job: parsing.Details) -> JobReport | None:
+        """Gives the end of a job that had not started: Grid Engine forgets it and writes no record of it (8.1.9)."""
         result = self.run(self.commands.abort(job.native_id, job.account_string), job.owner)
         if parsing.deleted_waiting(result):
-            self.deleted.keep(job.native_id, job.owner, job.uuid)
-        try:
+            words, end = "deleted before it started", datetime.now(UTC)
+            return JobReport(job.native_id, JobState.CANCELLED, "deleted", job.uuid, reason=words, end_time=end)
+        with suppress(NotFound):  # it has just ended
             parsing.check_control(result, job.native_id)
-        except NotFound:  # it has just ended
-            return
+        return None
 
     def _too_late(self, action: str, native_id: str, account: str) -> None:
         """Nothing to do for a job that has ended. Raises NotFound where there never was one."""

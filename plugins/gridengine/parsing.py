@@ -32,7 +32,7 @@ NOT_SENT = re.compile(r"unable to (send message to|contact) qmaster|Connection r
 NO_ANSWER = re.compile(r"failed receiving gdi request|got no response|got read (error|timeout)|commlib error")
 TIMED_OUT, NOT_RUN, NOT_FOUND = 124, 126, 127  # timeout(1)
 UNKNOWN_JOB = re.compile(r"does not exist|at least owner|necessary privileges|no permission", re.IGNORECASE)
-DELETED_WAITING = re.compile(r"has deleted job\b")  # of a running one it says "has registered the job 10 for deletion"
+DELETED_WAITING, DELETED_RUNNING = re.compile(r"has deleted job\b"), re.compile(r"has registered the job\b")
 ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|&#(x[0-9a-fA-F]+|[0-9]+);")
 
 # accounting(5), "failed". After these there will be another record: the job is rescheduled, or stays in the queue with
@@ -137,8 +137,8 @@ def _check_answered(result: CommandResult) -> None:
 
 
 def deleted_waiting(result: CommandResult) -> bool:
-    """qdel removed what had not started; the accounting will never hear of that (8.1.9)."""
-    return bool(DELETED_WAITING.search(result.stdout))
+    """qdel removed what had not started, all of it; the accounting will never hear of that (8.1.9)."""
+    return bool(DELETED_WAITING.search(result.stdout)) and not DELETED_RUNNING.search(result.stdout)
 
 
 def last_line(text: str) -> str:

@@ -169,16 +169,26 @@ class TestGridEngine(BackendContract):
         )
 
     def test_an_aborted_job_is_found_by_its_uuid(self, jobs: Driver) -> None:
-        for hold, state in ((False, JobState.RUNNING), (True, JobState.HELD)):
-            spec = jobs.spec("#!/bin/sh\nsleep 600\n", hold=hold)
-            job = jobs.hand_over(spec)
-            jobs.in_state(job, state)
-            jobs.backend.control("abort", job.native_id, jobs.account)
-            assert jobs.ended(job).uuid == spec.uuid
-            found = jobs.backend.find(spec.uuid, jobs.account)
-            assert found
-            assert (found.native_id, found.state) == (job.native_id, JobState.CANCELLED)
-            assert jobs.backend.find(spec.uuid, "bob") is None
+        spec = jobs.spec("#!/bin/sh\nsleep 600\n")
+        job = jobs.hand_over(spec)
+        jobs.in_state(job, JobState.RUNNING)
+        assert jobs.backend.control("abort", job.native_id, jobs.account) is None
+        assert jobs.ended(job).uuid == spec.uuid
+        found = jobs.backend.find(spec.uuid, jobs.account)
+        assert found
+        assert (found.native_id, found.state) == (job.native_id, JobState.CANCELLED)
+        assert jobs.backend.find(spec.uuid, "bob") is None
+
+    def test_the_end_of_a_job_that_never_started_is_told_at_once(self, jobs: Driver) -> None:
+        """Grid Engine itself forgets it."""
+        spec = jobs.spec("#!/bin/sh\n", hold=True)
+        job = jobs.hand_over(spec)
+        jobs.in_state(job, JobState.HELD)
+        report = jobs.backend.control("abort", job.native_id, jobs.account)
+        assert report
+        assert (report.native_id, report.uuid, report.state) == (job.native_id, spec.uuid, JobState.CANCELLED)
+        assert report.end_time
+        assert jobs.report(job) is None
 
     # --- how the site is set up ---------------------------------------------------------------------------------------
 

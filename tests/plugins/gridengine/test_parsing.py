@@ -345,6 +345,9 @@ def test_only_a_waiting_job_is_deleted_at_once() -> None:
     assert parsing.deleted_waiting(result(0, "alice has deleted job 13\n"))
     assert parsing.deleted_waiting(result(0, "alice has deleted job-array tasks 1-3:1 of job 131\n"))
     assert not parsing.deleted_waiting(result(0, "alice has registered the job 10 for deletion\n"))
+    started = "alice has registered the job-array task 131.1 for deletion\n"
+    waiting = "alice has deleted job-array tasks 2-3:1 of job 131\n"
+    assert not parsing.deleted_waiting(result(0, started + waiting))
 
 
 # --- the cluster ------------------------------------------------------------------------------------------------------
