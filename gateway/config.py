@@ -104,6 +104,7 @@ class LimitsSection:
     """[limits] Sizes as "1MiB" or an integer of MiB; over a limit is 413."""
 
     script: int = option(Size(), 1 << 20, "size of a script")
+    bulk: int = option(kinds.Integer(strict=True, validate=Range(1)), 1000, "jobs in one call of /api/jobs/bulk")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

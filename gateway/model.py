@@ -305,7 +305,8 @@ class Job:
     """A job as the gateway knows it; one row of the table `jobs` (the script lies beside it).
 
     `workspace` is the folder of a bundle's own, on the host; `output_directory` what `/output` gives, None for the
-    working directory. `task_counts` says how many tasks of an array are in each state."""
+    working directory. `resubmitted_from` is the job_id of the job that this one repeats. `task_counts` says how many
+    tasks of an array are in each state."""
 
     number: int
     uuid: str

@@ -29,7 +29,7 @@ from gateway.errors import (
 from gateway.hosts import Host, Hosts
 from gateway.model import DEFAULT_NAME, REPORTED, Job, JobReport, JobSpec, JobState, Principal, Resources, Submitted
 from gateway.store import Event, HostStore, JobFilter, KeyTaken, Page, Repository, now
-from gateway.transport import FileEntry, RemoteFile
+from gateway.transport import Command, FileEntry, RemoteFile
 from gateway.transport.deadline import not_after
 
 log = logging.getLogger(__name__)
@@ -41,12 +41,15 @@ RESOURCE_FIELDS = ("nodes", "cores", "memory", "gpus", "wall_time")
 @dataclass(frozen=True, slots=True)
 class JobRequest:
     """A request for a job, checked for its form. `fields` are the optional ones that were given (API names; memory in
-    MiB, wall_time in seconds), `key` is the idempotency key with a hash of the body."""
+    MiB, wall_time in seconds), `key` is the idempotency key with a hash of the body. A `draft` is kept and
+    not submitted."""
 
     host: str
     script: str
     fields: Mapping[str, Any]
     key: tuple[str, str] | None = None
+    draft: bool = False
+    resubmitted_from: str | None = None
 
 
 class JobService:
@@ -80,18 +83,24 @@ class JobService:
         """
         with self.audit.entry("submit", principal, to=request.host) as entry:
             host = self.hosts.named(request.host)
-            self._check_script(request.script)
-            self._check_fields(host, request.fields)
-            account = self._account(principal, request.fields)
+            self._check(host, request.script, request.fields)
+            row = self._row(principal, host, request)
             end = time.monotonic() + host.config.section.submit_timeout  # counted from before others can see the row
             try:
-                entry.job = self._record(principal, host, account, request)
+                entry.job = self.repository.add_job(
+                    row, request.script, request.key
+                )  # intent, before the scheduler hears
             except KeyTaken as taken:
                 entry.job = self._same_again(principal, taken, request)
                 return entry.job, False
             self.changed(entry.job, None)
-            entry.job = self._hand_over(host, entry.job, request.script, end)
+            if not request.draft:
+                entry.job = self._hand_over(host, entry.job, request.script, end, self.repository.delete_job)
             return entry.job, True
+
+    def _check(self, host: Host, script: str, fields: Mapping[str, Any]) -> None:
+        self._check_script(script)
+        self._check_fields(host, fields)
 
     def _check_script(self, script: str) -> None:
         limit = self.config.limits.script
@@ -116,21 +125,21 @@ class JobService:
             raise Forbidden(f"your certificate may not use the account {account!r}; it may use: {known}")
         return account
 
-    def _record(self, principal: Principal, host: Host, account: str, request: JobRequest) -> Job:
-        """Commit the intent, before the scheduler hears of it."""
+    def _row(self, principal: Principal, host: Host, request: JobRequest) -> dict[str, Any]:
+        """The new job's columns."""
         given = request.fields
         row = {
             "uuid": str(uuid.uuid4()),
             "owner": principal.subject,
-            "account": account,
+            "account": self._account(principal, given),
             "host": host.name,
-            "state": JobState.SUBMITTING,
+            "state": JobState.DRAFT if request.draft else JobState.SUBMITTING,
+            "resubmitted_from": request.resubmitted_from,
             "name": given.get("name") or DEFAULT_NAME,
             "extended_properties": given.get("extended_properties") or {},
             "request": {name: value for name, value in given.items() if name not in _KEPT_IN_COLUMNS},
         }
-        row |= {name: given.get(name) for name in ("tag", "description", "queue", "working_directory")}
-        return self.repository.add_job(row, request.script, request.key)
+        return row | {name: given.get(name) for name in ("tag", "description", "queue", "working_directory")}
 
     def _same_again(self, principal: Principal, taken: KeyTaken, request: JobRequest) -> Job:
         if request.key and taken.body_hash != request.key[1]:
@@ -142,13 +151,14 @@ class JobService:
         except NotFound:
             raise Conflict("the first request with this Idempotency-Key was just refused; send it again") from None
 
-    def _hand_over(self, host: Host, job: Job, script: str, end: float) -> Job:
+    def _hand_over(self, host: Host, job: Job, script: str, end: float, refused: Callable[[Job], object]) -> Job:
+        """`refused` is what becomes of a job that is known not to exist on the host: the answer says why."""
         try:
             with not_after(end):
                 submitted = host.backend.submit(job_spec(job, script))
         except (RefusedByScheduler, HostDown, Forbidden):
             with self._settled_later(job):
-                self.repository.delete_job(job)  # known not to exist there: nothing to keep, the answer says why
+                refused(job)
             raise
         except (HostTimeout, OutcomeUnknown, InvalidSchedulerAnswer) as problem:
             with self._settled_later(job):
@@ -243,27 +253,64 @@ class JobService:
         """The script as it was sent."""
         return self.repository.script(self.get(principal, ident).number)
 
+    # -- drafts -------------------------------------------------------------------------------------------------------
+
+    def execute(self, job: Job) -> Job:
+        """Submit a draft. Raises as `submit` does; a draft that was refused stays one, with the reason."""
+        if job.state != JobState.DRAFT:
+            raise Conflict(f"only a draft can be executed; this job was submitted and is {job.state}")
+        host = self._host_of(job)
+        end = time.monotonic() + host.config.section.submit_timeout
+        moved = self.repository.change_jobs([(job, {"state": JobState.SUBMITTING, "reason": None})])
+        if not moved:
+            raise Conflict("the draft is being executed or deleted by another request", code="not_settled")
+        submitting = moved[0][0]
+        self.changed(submitting, job.state)
+        return self._hand_over(host, submitting, self.repository.script(job.number), end, self._draft_again)
+
+    def _edit_draft(self, principal: Principal, job: Job, values: Mapping[str, Any]) -> Job:
+        if job.state != JobState.DRAFT:
+            only = ", ".join(sorted(NOTES))
+            raise Conflict(f"the job is {job.state}; only {only} can be changed now, every field only of a draft")
+        values = dict(values)
+        host = self.hosts.named(values.pop("host", None) or job.host)
+        script = values.pop("script", None) or self.repository.script(job.number)
+        fields = {name: value for name, value in {**asked_for(job), **values}.items() if value is not None}
+        self._check(host, script, fields)
+        row = self._row(principal, host, JobRequest(host.name, script, fields, draft=True))
+        return self.repository.change_draft(job, row, script)
+
+    def _draft_again(self, job: Job) -> None:
+        words = "it was refused when it was executed; change it and try again"
+        self.changed(self.repository.change_job(job, state=JobState.DRAFT, reason=words), job.state)
+
     # -- steering -----------------------------------------------------------------------------------------------------
 
     def edit(self, principal: Principal, ident: str, values: Mapping[str, Any]) -> Job:
-        """Change tag, description or extended_properties."""
+        """Change what is kept beside a job, NOTES; of a draft every field of a request."""
         with self.audit.entry("edit", principal, ident, fields=sorted(values)) as entry:
             entry.job = self.get(principal, ident)
-            return self.repository.change_job(entry.job, **values)
+            if values.keys() <= NOTES:
+                return self.repository.change_job(entry.job, **values)
+            return self._edit_draft(principal, entry.job, values)
 
-    def control(self, principal: Principal, ident: str, action: str) -> Job | None:
-        """Abort, hold, release, suspend, continue; `resubmit` gives a new job. Raises Conflict where the job's state or
-        its host's backend does not allow it."""
+    def control(self, principal: Principal, ident: str, action: str, *, clean: bool = False) -> Job | None:
+        """Abort, hold, release, suspend, continue; `resubmit` gives a new job, `execute` the draft as it is then. With
+        `clean` the logs of the resubmitted job are removed. Raises Conflict where the job's state or its host's backend
+        does not allow it."""
         with self.audit.entry(action, principal, ident) as entry:
             entry.job = self.get(principal, ident)
             if action == "resubmit":
-                return self.resubmit(principal, entry.job)
+                return self.resubmit(principal, entry.job, clean)
+            if action == "execute":
+                entry.job = self.execute(entry.job)
+                return entry.job
             self._steer(entry.job, action)
             return None
 
     def _steer(self, job: Job, action: str) -> None:
-        if action == "execute":
-            raise Conflict("only a draft can be executed; this job was submitted")
+        if job.state == JobState.DRAFT:
+            raise Conflict(f"the job is a draft, there is nothing to {action}; execute it or delete it")
         host = self._host_of(job)
         able = host.backend.capabilities.actions
         if action not in able:
@@ -284,12 +331,23 @@ class JobService:
                 self.changed(changed, job.state)
             job = changed
 
-    def resubmit(self, principal: Principal, job: Job) -> Job:
-        """The same request once more, as a new job of the caller's."""
-        kept = {name: getattr(job, name) for name in _KEPT_IN_COLUMNS}
-        kept["working_directory"] = job.working_directory
-        fields = {name: value for name, value in {**kept, **job.request}.items() if value not in (None, {}, False)}
-        return self.submit(principal, JobRequest(job.host, self.repository.script(job.number), fields))[0]
+    def resubmit(self, principal: Principal, job: Job, clean: bool = False) -> Job:
+        """The same request once more, as a new job of the caller's. `clean` removes the old one's logs, once the new
+        one is submitted."""
+        if clean and not job.state.final:
+            raise Conflict(f"the job is {job.state} and still writes its logs; abort it, or resubmit it without clean")
+        request = JobRequest(job.host, self.repository.script(job.number), asked_for(job), resubmitted_from=job.job_id)
+        new = self.submit(principal, request)[0]
+        if clean:
+            self._remove_logs(job, sparing=new)
+        return new
+
+    def _remove_logs(self, job: Job, sparing: Job) -> None:
+        """As the job's account. A log that the new job writes to as well is its own now."""
+        logs = {job.stdout_file, job.stderr_file} - {sparing.stdout_file, sparing.stderr_file, None}
+        if logs:
+            command = Command(("rm", "-f", "--", *sorted(filter(None, logs))), repeatable=True)
+            self._host_of(job).transport.run(command, job.account)
 
     def delete(self, principal: Principal, ident: str) -> None:
         """Stop the job if it has not ended, and forget it."""
@@ -349,7 +407,14 @@ class JobService:
         return job.working_directory
 
 
+NOTES = frozenset({"tag", "description", "extended_properties"})
 _KEPT_IN_COLUMNS = ("name", "tag", "queue", "account", "description", "extended_properties", "working_directory")
+
+
+def asked_for(job: Job) -> dict[str, Any]:
+    """The fields of the request that the job came from."""
+    kept = {name: getattr(job, name) for name in _KEPT_IN_COLUMNS}
+    return {name: value for name, value in {**kept, **job.request}.items() if value not in (None, {}, False)}
 
 
 def job_spec(job: Job, script: str) -> JobSpec:

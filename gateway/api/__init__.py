@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from flask import Flask
 
-from gateway.api import docs, errors, files, hosts, jobs, operations, requests, tokens
+from gateway.api import bulk, docs, errors, files, hosts, jobs, operations, requests, tokens
 from gateway.auth import Authentication
 from gateway.config import Config
 from gateway.hosts import Hosts
@@ -36,7 +36,7 @@ def register(app: Flask, services: Services) -> None:
     requests.register(app)
     operations.register(app)
     api = docs.DescribedApi(app)
-    for blueprint in (jobs.blueprint, files.blueprint, hosts.blueprint, tokens.blueprint):
+    for blueprint in (jobs.blueprint, bulk.blueprint, files.blueprint, hosts.blueprint, tokens.blueprint):
         api.register_blueprint(blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(docs.blueprint)

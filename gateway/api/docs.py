@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 from flask_smorest import Api
 from swagger_ui_bundle import swagger_ui_path
 
-from gateway.api.errors import ErrorSchema
+from gateway.api.errors import ErrorSchema, ItemErrorSchema
 from gateway.api.schemas import ShortJobSchema
 from gateway.config import Config
 
@@ -45,6 +45,7 @@ class DescribedApi(Api):
     def __init__(self, app: Flask) -> None:
         super().__init__(app)
         self.spec.components.schema("ShortJob", schema=ShortJobSchema)
+        self.spec.components.schema("ItemError", schema=ItemErrorSchema)
         scheme = self.spec.components.security_scheme
         scheme("proxy", {"type": "apiKey", "in": "header", "name": "PROXY"})
         scheme("token", {"type": "http", "scheme": "bearer"})

@@ -46,6 +46,12 @@ class ErrorSchema(Schema):
     uuid = fields.String(metadata={"description": "the job, where its submission is not settled yet"})
 
 
+class ItemErrorSchema(ErrorSchema):
+    """The same for one item of several."""
+
+    status_code = fields.Integer(required=True, metadata={"description": "what the item alone would have answered"})
+
+
 def body(error: JobgateError) -> dict[str, Any]:
     """The error as JSON (ErrorSchema)."""
     answer = {
@@ -98,5 +104,10 @@ def _of_framework(error: HTTPException) -> JobgateError:
 
 
 def _unforeseen(error: Exception) -> Response:
-    log.exception("a fault of the gateway's own")
-    return _answer(JobgateError("the gateway failed; its operator finds the cause in the log under this request_id"))
+    return _answer(unforeseen(error))
+
+
+def unforeseen(error: Exception) -> JobgateError:
+    """What a client is told of a fault of our own; the log has the rest."""
+    log.error("a fault of the gateway's own", exc_info=error)
+    return JobgateError("the gateway failed; its operator finds the cause in the log under this request_id")

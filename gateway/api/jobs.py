@@ -49,9 +49,8 @@ LIST = {
 @blueprint.doc(parameters=[KEY_HEADER])
 def submit(body: dict[str, Any]) -> Response:
     """Submit a job"""
-    wanted = JobRequest(body.pop("host"), body.pop("script"), body, _key())
-    job, new = services().jobs.submit(principal(), wanted)
-    return _answer(job, 201 if new else 200)
+    job, new = services().jobs.submit(principal(), job_request(body, idempotency_key()))
+    return answer(job, 201 if new else 200)
 
 
 @blueprint.get("")
@@ -62,7 +61,7 @@ def list_jobs(query: dict[str, Any]) -> Response:
     """List jobs, the newest first"""
     short = query.pop("format") == "short"
     owner = query.pop("owner", principal().subject)
-    wanted = JobFilter(owner=None if owner == "*" else owner, **_plural(query))
+    wanted = JobFilter(owner=None if owner == "*" else owner, properties=_properties(), **_plural(query))
     page = services().jobs.find(principal(), wanted)
     version = _version(page, short)
     response = Response(mimetype="application/json")
@@ -75,7 +74,7 @@ def list_jobs(query: dict[str, Any]) -> Response:
     if request.if_none_match.contains_weak(version):
         response.status_code = 304
     else:
-        shown = map(short_json, page.jobs) if short else _full(page.jobs)
+        shown = map(short_json, page.jobs) if short else full(page.jobs)
         response.set_data(f"[{','.join(map(json.dumps, shown))}]")
     return response
 
@@ -84,27 +83,27 @@ def list_jobs(query: dict[str, Any]) -> Response:
 @blueprint.response(200, JobSchema)
 def show(job_id: str) -> Response:
     """Show a job"""
-    return _answer(services().jobs.get(principal(), job_id))
+    return answer(services().jobs.get(principal(), job_id))
 
 
 @blueprint.patch("/<job_id>")
 @blueprint.arguments(JobPatchSchema)
 @blueprint.response(200, JobSchema)
 def edit(body: dict[str, Any], job_id: str) -> Response:
-    """Change a job's tag, description or extended_properties"""
+    """Change a job's tag, description or extended_properties; of a draft any field"""
     if not body:
         raise Unprocessable("nothing to change; send tag, description or extended_properties")
-    return _answer(services().jobs.edit(principal(), job_id, body))
+    return answer(services().jobs.edit(principal(), job_id, body))
 
 
 @blueprint.put("/<job_id>")
 @blueprint.arguments(ActionSchema)
 @blueprint.response(204)
-@blueprint.alt_response(201, schema=JobSchema, description="the new job, after resubmit")
+@blueprint.alt_response(201, schema=JobSchema, description="the new job, after resubmit; the job, after execute")
 def control(body: dict[str, Any], job_id: str) -> Response:
-    """Abort, hold, release, suspend, continue or resubmit a job"""
-    new = services().jobs.control(principal(), job_id, body["action"])
-    return _answer(new, 201) if new else Response(status=204)
+    """Abort, hold, release, suspend, continue or resubmit a job, or execute a draft"""
+    new = services().jobs.control(principal(), job_id, **body)
+    return answer(new, 201) if new else Response(status=204)
 
 
 @blueprint.delete("/<job_id>")
@@ -122,22 +121,30 @@ def history(job_id: str) -> Response:
     return jsonify([_event(event) for event in services().jobs.history(principal(), job_id)])
 
 
-def _answer(job: Job, status: int = 200) -> Response:
-    response = jsonify(next(_full([job])))
+def job_request(body: dict[str, Any], key: tuple[str, str] | None) -> JobRequest:
+    """What JobRequestSchema made of a body, as the service takes it."""
+    fields = {name: value for name, value in body.items() if name not in ("host", "script", "draft")}
+    return JobRequest(body["host"], body["script"], fields, key, draft=body.get("draft", False))
+
+
+def answer(job: Job, status: int = 200) -> Response:
+    """The job, with its URL where it is new."""
+    response = jsonify(next(full([job])))
     response.status_code = status
     if status == 201:
         response.headers["Location"] = f"{services().config.gateway.base_url}/api/jobs/{job.job_id}"
     return response
 
 
-def _full(jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
+def full(jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
     base_url, at = services().config.gateway.base_url, now()
     hosts = services().host_store.recently()
     for job in jobs:
         yield job_json(job, base_url, hosts[job.host].last_success if job.host in hosts else None, at)
 
 
-def _key() -> tuple[str, str] | None:
+def idempotency_key() -> tuple[str, str] | None:
+    """The Idempotency-Key of the request with a hash of its body."""
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
@@ -145,6 +152,21 @@ def _key() -> tuple[str, str] | None:
         words = "must be 1 to 255 printable ASCII characters"
         raise Unprocessable(f"Idempotency-Key {words}", errors={"Idempotency-Key": [words]})
     return key, hashlib.sha256(g.body).hexdigest()
+
+
+PROPERTY = "extended_properties."
+
+
+def _properties() -> list[tuple[list[str], str]]:
+    """`?extended_properties.a.b=x`: what is at a, b must be x."""
+    asked = [
+        (name.removeprefix(PROPERTY), value)
+        for name, value in request.args.items(multi=True)
+        if name.startswith(PROPERTY)
+    ]
+    if any("\0" in name + value for name, value in asked):
+        raise Unprocessable("a search must not contain a NUL character", errors={PROPERTY[:-1]: ["contains a NUL"]})
+    return [(name.split("."), value) for name, value in asked if value]
 
 
 def _plural(query: dict[str, Any]) -> dict[str, Any]:

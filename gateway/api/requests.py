@@ -95,27 +95,32 @@ class Parser(FlaskParser):
     in the gateway's own errors."""
 
     def load_json(self, req: Request, schema: ma.Schema) -> Any:
-        g.body = req.get_data(cache=False)
-        if len(g.body) >= (req.max_content_length or len(g.body) + 1):
-            raise RequestEntityTooLarge  # a chunked body: werkzeug 3.1 just stops reading at the limit
-        if not g.body:
-            raise BadRequest("the body is empty; send a JSON object")
-        return read_json(g.body)
+        return read_json(read_body(req))
 
     def handle_error(self, error: ma.ValidationError, *args: Any, **kwargs: Any) -> NoReturn:
         messages = cast(dict[str, Any], error.messages)
-        refuse({k: v for location in messages.values() for k, v in flatten({"": location}).items()})
+        raise refusal({k: v for location in messages.values() for k, v in flatten({"": location}).items()})
 
 
 class ApiBlueprint(Blueprint):
     ARGUMENTS_PARSER = Parser()
 
 
-def refuse(errors: dict[str, list[str]]) -> NoReturn:
+def read_body(req: Request) -> bytes:
+    """The whole body, kept in `g.body` for who must know it byte by byte. Raises BadRequest where there is none."""
+    g.body = req.get_data(cache=False)
+    if len(g.body) >= (req.max_content_length or len(g.body) + 1):
+        raise RequestEntityTooLarge  # a chunked body: werkzeug 3.1 just stops reading at the limit
+    if not g.body:
+        raise BadRequest("the body is empty; send JSON")
+    return cast(bytes, g.body)
+
+
+def refusal(errors: dict[str, list[str]]) -> Unprocessable:
     """422 that names the fields."""
     errors = {field or "body": words for field, words in errors.items()}
     message = "; ".join(f"{field}: {' '.join(words)}" for field, words in errors.items())
-    raise Unprocessable(message, errors=errors)
+    return Unprocessable(message, errors=errors)
 
 
 def read_json(body: bytes) -> Any:

@@ -76,8 +76,8 @@ def text(longest: int, about: str = "", **more: Any) -> Text:
     return Text(allow_none=True, validate=validate.Length(max=longest), metadata={"description": about}, **more)
 
 
-class JobRequestSchema(Schema):
-    """A job to submit. A field that is null counts as not given."""
+class JobFields(Schema):
+    """What can be said of a job."""
 
     host = Text(required=True, validate=validate.Length(max=255), metadata={"description": "name or alias of a host"})
     script = Script(required=True, metadata={"description": "runs as given, its first line honoured"})
@@ -101,6 +101,14 @@ class JobRequestSchema(Schema):
     description = text(10_000)
     extended_properties = fields.Dict(keys=Text(), allow_none=True, metadata={"description": "any JSON object"})
 
+    @validates("extended_properties")
+    def _storable(self, value: Any, **_: Any) -> None:
+        """PostgreSQL cannot search JSON that has a NUL in it."""
+        if isinstance(value, str) and "\0" in value:
+            raise ValidationError("must not contain a NUL character")
+        for inner in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ():
+            self._storable(inner)
+
     @validates("environment")
     def _names(self, environment: dict[str, str] | None, **_: Any) -> None:
         for name in environment or ():
@@ -112,30 +120,49 @@ class JobRequestSchema(Schema):
         if name is not None and not name.strip():
             raise ValidationError("is empty")
 
+
+class JobRequestSchema(JobFields):
+    """A job to submit. A field that is null counts as not given."""
+
+    draft = fields.Boolean(
+        truthy={True}, falsy={False}, allow_none=True, metadata={"description": "keep it, submit it on `execute`"}
+    )
+
     @post_load
     def _given(self, values: dict[str, Any], **_: Any) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value is not None}
 
 
-class JobPatchSchema(Schema):
-    """What can be changed of a job; null takes a value away."""
+class JobPatchSchema(JobFields):
+    """What is to be changed of a job: tag, description, extended_properties; of a draft anything. null takes a value
+    away."""
 
-    tag = text(1000)
-    description = text(10_000)
-    extended_properties = fields.Dict(keys=Text())
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "partial": True})
+
+    @post_load
+    def _properties(self, values: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if values.get("extended_properties", ...) is None:
+            values["extended_properties"] = {}
+        return values
 
 
 class ActionSchema(Schema):
     """What is to happen to a job; any case."""
 
     action = fields.String(required=True, metadata={"enum": list(ACTION_WORDS)})
+    clean = fields.Boolean(
+        truthy={True}, falsy={False}, metadata={"description": "with resubmit: remove the old job's logs"}
+    )
 
     @post_load
-    def _known(self, values: dict[str, str], **_: Any) -> dict[str, str]:
+    def _known(self, values: dict[str, Any], **_: Any) -> dict[str, Any]:
         word = values["action"].lower()
         if word not in ACTION_WORDS:
             raise ValidationError({"action": [f"Must be one of: {', '.join(ACTION_WORDS)}."]})
-        return {"action": word}
+        if "clean" in values and word != "resubmit":
+            raise ValidationError({"clean": ["goes with resubmit only"]})
+        return values | {"action": word}
 
 
 class JobQuerySchema(Schema):
@@ -219,6 +246,9 @@ class JobSchema(Schema):
     working_directory = fields.String(required=True, allow_none=True)
     description = fields.String(required=True, allow_none=True)
     extended_properties = fields.Dict(required=True)
+    resubmitted_from = fields.String(
+        required=True, allow_none=True, metadata={"description": "job_id of the job that this one repeats"}
+    )
     warnings = fields.List(fields.String(), required=True)
     nodes = fields.String(metadata={"example": "1"})
     cores = fields.String(metadata={"example": "12"})
@@ -273,6 +303,7 @@ def job_json(job: Job, base_url: str, asked_at: datetime | None, at: datetime) -
         "working_directory": job.working_directory,
         "description": job.description,
         "extended_properties": job.extended_properties,
+        "resubmitted_from": job.resubmitted_from,
         "warnings": job.warnings,
         **runtime_attributes(job, at),
     }

@@ -10,12 +10,17 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     Connection,
     Row,
+    Text,
     Update,
     bindparam,
+    case,
+    cast,
     collate,
     delete,
+    false,
     func,
     insert,
     literal,
@@ -57,8 +62,9 @@ SORTS: Mapping[str, tuple[Any, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs a list shows. None and empty: any. `owner` None: everybody's. `sort` is a key of SORTS, with "-" in
-    front for the other direction."""
+    """Which jobs a list shows. None and empty: any. `owner` None: everybody's. `properties` are paths into
+    extended_properties, each with the value there as text. `sort` is a key of SORTS, with "-" in front for the other
+    direction."""
 
     owner: str | None
     tag: str | None = None
@@ -70,6 +76,7 @@ class JobFilter:
     since: datetime | None = None
     until: datetime | None = None
     q: str | None = None
+    properties: Sequence[tuple[Sequence[str], str]] = ()
     sort: str = "-number"
     limit: int = NEWEST
     cursor: str | None = None
@@ -158,7 +165,7 @@ class Repository:
     def page(self, wanted: JobFilter) -> Page:
         """A page of jobs in the order asked for. Raises Unprocessable for a cursor that is not ours."""
         key, descending = _sort_key(wanted.sort, None if self.database.sqlite else "C")
-        where = _conditions(wanted)
+        where = [*_conditions(wanted), *(_property(*wish, self.database.sqlite) for wish in wanted.properties)]
         query = select(*JOB_COLUMNS).where(*where)
         if wanted.cursor:
             query = query.where(_after(key, descending, wanted))
@@ -218,6 +225,16 @@ class Repository:
             if changed.state != job.state:
                 connection.execute(INSERT_EVENT, _event(changed, job.state, changed.updated_at))
         return changed
+
+    def change_draft(self, job: Job, values: Mapping[str, Any], script: str) -> Job:
+        """Write a draft's columns and its script, unless it is none any more. Its uuid and owner stay. Gives the job
+        as it is."""
+        row = {name: value for name, value in values.items() if name not in ("uuid", "owner")} | {"updated_at": now()}
+        drafts = (jobs.c.number == job.number, jobs.c.state == JobState.DRAFT)
+        with self.database.writing() as connection:
+            if connection.execute(update(jobs).where(*drafts).values(**row)).rowcount == 1:
+                connection.execute(update(scripts).where(scripts.c.number == job.number).values(script=script))
+            return self._job(connection, jobs.c.number == job.number)
 
     @staticmethod
     def _as_seen(
@@ -323,6 +340,19 @@ def _conditions(wanted: JobFilter) -> list[Any]:
         columns = (jobs.c.name, jobs.c.description, jobs.c.tag)
         where.append(or_(*(column.ilike(pattern, escape="\\") for column in columns)))
     return where
+
+
+def _property(path: Sequence[str], value: str, sqlite: bool) -> Any:
+    """Whether there is such a text, number, true, false or null at that path of objects."""
+    column = cast(jobs.c.extended_properties, Text)
+    if not sqlite:
+        return func.json_extract_path_text(cast(column, JSON), *path) == value
+    if any('"' in name for name in path):
+        return false()  # SQLite's paths have no way to write it (JSON1, "path arguments")
+    where = "$" + "".join(f'."{name}"' for name in path)
+    as_text = cast(func.json_extract(column, where), Text)
+    as_word = case((func.json_type(column, where).in_(("true", "false")), func.json_type(column, where)), else_=as_text)
+    return as_word == value
 
 
 def _escaped(text: str) -> str:

@@ -122,7 +122,7 @@ jobs = Table(
     Column("warnings", JsonText, nullable=False),
     Column("array", Text),
     Column("task_counts", JsonText, nullable=False, server_default="{}"),
-    Column("resubmitted_from", String(36)),
+    Column("resubmitted_from", Text),
     Column("template", Text),
     Column("notify", Text),
     Column("workspace", Text),

@@ -10,9 +10,8 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    for name in ("array", "template", "notify", "workspace", "output_directory"):
+    for name in ("array", "resubmitted_from", "template", "notify", "workspace", "output_directory"):
         op.add_column("jobs", sa.Column(name, sa.Text(), nullable=True))
-    op.add_column("jobs", sa.Column("resubmitted_from", sa.String(length=36), nullable=True))
     op.add_column("jobs", sa.Column("task_counts", sa.Text(), nullable=False, server_default="{}"))
     op.add_column("events", sa.Column("kind", sa.String(length=20), nullable=False, server_default="job"))
     op.create_table(
