@@ -4,7 +4,7 @@ A transport runs argument vectors, never shell text: where the far side insists 
 once. It acts as the account it is given, so the host's own permissions hold even if a check of ours were missing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, Self
@@ -12,14 +12,22 @@ from typing import Protocol, Self
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run. `timeout` is in seconds. `repeatable` says that running it twice does no harm (a query), so that it
-    may be sent again when a connection broke after it may have started."""
+    """What to run. `timeout` is in seconds; where input or output is streamed, in which nothing moves. `stdin` may be
+    pieces that are made while they are sent; it must be possible to go through them again. Of each output at most
+    `most_output` bytes are kept. `repeatable` says that running it twice does no harm (a query), so that it may be sent
+    again when a connection broke after it may have started."""
 
     argv: tuple[str, ...]
-    stdin: bytes = field(default=b"", repr=False)
+    stdin: bytes | Iterable[bytes] = field(default=b"", repr=False)
     timeout: float = 30.0
     repeatable: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    most_output: int | None = None
+
+    @property
+    def streamed(self) -> bool:
+        """Whether its input is made while it is sent."""
+        return not isinstance(self.stdin, bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,24 @@ class CommandResult:
     exit_code: int
     stdout: str = field(repr=False)
     stderr: str
+
+
+class Kept:
+    """What is kept of an output: at most `most` bytes, and a line that says so where there were more."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
+        self.data = bytearray()
+        self.cut = False
+
+    def add(self, data: bytes) -> None:
+        room = len(data) if self.most is None else max(0, self.most - len(self.data))
+        self.data += data[:room]
+        self.cut = self.cut or room < len(data)
+
+    def text(self) -> str:
+        text = self.data.decode("utf-8", "backslashreplace")
+        return f"{text}\n[jobgate: cut after {self.most} bytes]\n" if self.cut else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +90,14 @@ class Transport(Protocol):
 
         Raises HostDown where the command is known not to have started, HostTimeout (with what had been printed) where
         it did not end in time, OutcomeUnknown where the connection broke after it may have started.
+        """
+
+    def stream(self, command: Command, account: str) -> Generator[bytes, None, CommandResult]:
+        """Run it as `account` and give its standard output as it comes, in constant memory; the generator's value is
+        the result, with no `stdout` and at most `most_output` bytes of `stderr`. Who closes the generator ends the
+        command.
+
+        Raises as `run` does, HostDown also where the connection breaks, when the generator is asked for a piece.
         """
 
     def home(self, account: str) -> str:

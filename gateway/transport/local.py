@@ -7,11 +7,10 @@ child that has become the account opens it and passes the descriptor back.
 
 import os
 import pwd
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import Self
 
 from gateway.errors import Forbidden, HostDown, HostTimeout, JobgateError, NotFound
-from gateway.transport import Command, CommandResult, FileEntry, RemoteFile, local_files
+from gateway.transport import Command, CommandResult, FileEntry, Kept, RemoteFile, local_files
 from gateway.transport.deadline import seconds_left
+from gateway.transport.local_process import STDERR, STDOUT, Conversation
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 FILE_TIMEOUT = 60.0
@@ -82,14 +82,25 @@ class LocalTransport:
     def run(self, command: Command, account: str) -> CommandResult:
         who = self.account(account)
         timeout = seconds_left(command.timeout)
-        try:
-            process = self._start(command, who)
-        except (FileNotFoundError, PermissionError) as problem:  # what a shell answers
-            code = 127 if isinstance(problem, FileNotFoundError) else 126
-            return CommandResult(code, "", f"{command.argv[0]}: {problem.strerror}\n")
-        except OSError as problem:
-            raise HostDown(f"the host cannot start a command: {problem.strerror}") from problem
-        return _finish(process, command.stdin, timeout)
+        process = self._started(command, who)
+        return process if isinstance(process, CommandResult) else _finish(process, command, timeout)
+
+    def stream(self, command: Command, account: str) -> Generator[bytes, None, CommandResult]:
+        process = self._started(command, self.account(account))
+        if isinstance(process, CommandResult):
+            return process
+        errors = Kept(command.most_output)
+        with Conversation(process, command.stdin) as talk:
+            try:
+                for stream, data in talk.pieces(command.timeout, streamed=True):
+                    if stream == STDOUT:
+                        yield data
+                    else:
+                        errors.add(data)
+                return CommandResult(_exit_code(process, command.timeout), "", errors.text())
+            except subprocess.TimeoutExpired:
+                words = f"the command printed nothing for {command.timeout:g} seconds"
+                raise HostTimeout(words, error_output=errors.text()) from None
 
     def home(self, account: str) -> str:
         return self.account(account).home
@@ -138,6 +149,16 @@ class LocalTransport:
         shell = user.pw_shell or "/bin/sh"
         return Account(user.pw_name, user.pw_uid, user.pw_gid, (), str(home), shell, switch=False)
 
+    def _started(self, command: Command, who: Account) -> subprocess.Popen[bytes] | CommandResult:
+        """The process; or what a shell answers where there is no such program."""
+        try:
+            return self._start(command, who)
+        except (FileNotFoundError, PermissionError) as problem:
+            code = 127 if isinstance(problem, FileNotFoundError) else 126
+            return CommandResult(code, "", f"{command.argv[0]}: {problem.strerror}\n")
+        except OSError as problem:
+            raise HostDown(f"the host cannot start a command: {problem.strerror}") from problem
+
     def _start(self, command: Command, who: Account) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command.argv,
@@ -154,29 +175,29 @@ class LocalTransport:
         )
 
 
-def _finish(process: subprocess.Popen[bytes], stdin: bytes, timeout: float) -> CommandResult:
-    with process:
+def _finish(process: subprocess.Popen[bytes], command: Command, timeout: float) -> CommandResult:
+    kept = {STDOUT: Kept(command.most_output), STDERR: Kept(command.most_output)}
+    with Conversation(process, command.stdin) as talk:
         try:
-            out, err = process.communicate(stdin, timeout)
+            for stream, data in talk.pieces(timeout, streamed=command.streamed):
+                kept[stream].add(data)
+            code = _exit_code(process, timeout)
         except subprocess.TimeoutExpired:
-            out, err = _kill(process)
+            talk.kill()
+            with suppress(subprocess.TimeoutExpired):  # something that left the group may hold the pipes
+                for stream, data in talk.pieces(1.0):
+                    kept[stream].add(data)
             raise HostTimeout(
                 f"the command did not end within {timeout:.3g} seconds",
-                standard_output=_text(out),
-                error_output=_text(err),
+                standard_output=kept[STDOUT].text(),
+                error_output=kept[STDERR].text(),
             ) from None
-    code = process.returncode
-    return CommandResult(code if code >= 0 else 128 - code, _text(out), _text(err))
+    return CommandResult(code, kept[STDOUT].text(), kept[STDERR].text())
 
 
-def _kill(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """End the command's group; what it had printed."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    try:
-        return process.communicate(timeout=1)
-    except subprocess.TimeoutExpired as late:  # something that left the group holds the pipes
-        return late.stdout or b"", late.stderr or b""
+def _exit_code(process: subprocess.Popen[bytes], timeout: float) -> int:
+    code = process.wait(timeout)
+    return code if code >= 0 else 128 - code
 
 
 def _text(output: bytes) -> str:

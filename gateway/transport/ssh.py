@@ -11,7 +11,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 
 import paramiko  # type: ignore[import-untyped]
@@ -27,7 +27,7 @@ from gateway.errors import (
 from gateway.transport import Command, CommandResult, FileEntry, RemoteFile
 from gateway.transport.caller import caller
 from gateway.transport.deadline import seconds_left
-from gateway.transport.ssh_channel import Lost, Output, Refused, command_line, execute, handlers
+from gateway.transport.ssh_channel import Lost, Output, Refused, command_line, execute, handlers, stream
 from gateway.transport.ssh_keys import HostKeys, host_keys, printable, signed_key
 from gateway.transport.ssh_options import SshOptions
 from gateway.transport.ssh_pool import Pool
@@ -68,19 +68,30 @@ class SshTransport:
     def run(self, command: Command, account: str) -> CommandResult:
         """As the protocol says. `command.timeout` runs from when the command is sent; before that, the wait for a free
         channel is bounded by `wait_timeout`."""
-        try:
-            line = command_line(command)
-        except ValueError as problem:
-            raise Unprocessable(f"this cannot be run: {problem}") from None
+        line = _line(command)
         begin = time.monotonic()
         limit = seconds_left(command.timeout)
         output = self._repeat(command, account, line)
         self._log(command, account, output, time.monotonic() - begin)
-        stdout, stderr = _text(output.stdout), _text(output.stderr)
-        if output.exit_code is None:
-            words = f"the command did not end within {limit:.3g} seconds"
-            raise HostTimeout(words, standard_output=stdout, error_output=stderr)
-        return CommandResult(output.exit_code, stdout, stderr)
+        return _result(output, f"the command did not end within {limit:.3g} seconds")
+
+    def stream(self, command: Command, account: str) -> Generator[bytes, None, CommandResult]:
+        line = _line(command)
+        pool = self._pool(account)
+        begin = time.monotonic()
+        for attempt in _attempts():
+            try:
+                with pool.channel() as channel:
+                    output = yield from stream(channel, line, command)
+            except Refused:  # before it gave anything
+                if attempt == ATTEMPTS - 1:
+                    raise self._down("refuses to start commands") from None
+            except Lost as lost:
+                raise self._down("cannot be reached: the connection broke") from lost
+            else:
+                break
+        self._log(command, account, output, time.monotonic() - begin)
+        return _result(output, f"the command printed nothing for {command.timeout:g} seconds")
 
     def home(self, account: str) -> str:
         known = self._homes.get(account)
@@ -129,12 +140,10 @@ class SshTransport:
         """Once; again if it did not start, or if it is repeatable and its connection broke."""
         pool = self._pool(account)
         problem: HostDown | None = None
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                time.sleep(attempt * RETRY_PAUSE * random.uniform(0.5, 1.5))
+        for attempt in _attempts():
             try:
                 with pool.channel() as channel:
-                    return execute(channel, line, command.stdin, seconds_left(command.timeout))
+                    return execute(channel, line, command, seconds_left(command.timeout))
             except Refused:
                 problem = self._down("refuses to start commands")
             except Lost as lost:
@@ -364,5 +373,22 @@ def _wished(first: list[str] | tuple[str, ...], known: tuple[str, ...], *, only:
     return tuple(favourites if only else [*favourites, *(name for name in known if name not in favourites)])
 
 
-def _text(output: bytes) -> str:
-    return output.decode("utf-8", "backslashreplace")
+def _line(command: Command) -> bytes:
+    try:
+        return command_line(command)
+    except ValueError as problem:
+        raise Unprocessable(f"this cannot be run: {problem}") from None
+
+
+def _attempts() -> Iterator[int]:
+    """0, 1, 2, with growing pauses between them."""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(attempt * RETRY_PAUSE * random.uniform(0.5, 1.5))
+        yield attempt
+
+
+def _result(output: Output, words: str) -> CommandResult:
+    if output.exit_code is None:
+        raise HostTimeout(words, standard_output=output.stdout, error_output=output.stderr)
+    return CommandResult(output.exit_code, output.stdout, output.stderr)

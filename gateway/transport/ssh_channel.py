@@ -12,7 +12,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,11 @@ from paramiko.common import (  # type: ignore[import-untyped]
     cMSG_CHANNEL_REQUEST,
 )
 
-from gateway.transport import Command
+from gateway.transport import Command, Kept
 
 CHUNK = 1 << 16
 FEEDER_SECONDS = 2.0
+STDOUT, STDERR = 1, 2
 SMALL = 1 << 15  # fits into any server's first window
 LONGEST_LINE = (1 << 17) - 1  # Linux takes no longer single argument (MAX_ARG_STRLEN)
 Handler = Callable[[paramiko.Channel, paramiko.Message], None]
@@ -47,8 +48,8 @@ class Output:
     """`exit_code` is None where the command had not ended in time."""
 
     exit_code: int | None
-    stdout: bytes
-    stderr: bytes
+    stdout: str
+    stderr: str
 
 
 def handlers(original: Mapping[int, Handler]) -> dict[int, Handler]:
@@ -167,28 +168,30 @@ def request(channel: paramiko.Channel, kind: str, argument: bytes) -> None:
         raise Lost(str(problem)) from problem
 
 
-def execute(channel: paramiko.Channel, line: bytes, stdin: bytes, timeout: float) -> Output:
-    """Start the command, feed it and collect what it prints. Raises Refused or Lost.
-
-    Its input follows on the heels of the request, so that a submit is one command and one round trip.
+def execute(channel: paramiko.Channel, line: bytes, command: Command, timeout: float) -> Output:
+    """Start the command, feed it and collect what it prints. Raises Refused or Lost, and what making its input raises.
     """
-    deadline = time.monotonic() + timeout
-    channel.settimeout(timeout)
-    reader = _Reader(channel)
-    request(channel, "exec", line)
-    if len(stdin) <= SMALL:
-        _feed(channel, stdin)
-    else:
-        channel.feeder = threading.Thread(target=_feed, args=(channel, stdin), name="ssh-stdin", daemon=True)
-        channel.feeder.start()
-    ended = reader.read(deadline) and channel.status_event.wait(max(0.0, deadline - time.monotonic()))
-    exit_code = _exit_code(channel) if ended else None
-    if exit_code is None:
-        terminate(channel)
-        channel.left_running = True
-    else:
-        channel.ended = True
-    return Output(exit_code, bytes(reader.stdout), bytes(reader.stderr))
+    kept = {STDOUT: Kept(command.most_output), STDERR: Kept(command.most_output)}
+    talk = _Conversation(channel, line, command, timeout)
+    for stream, data in talk.pieces(streamed=command.streamed):
+        kept[stream].add(data)
+    return Output(talk.exit_code(), kept[STDOUT].text(), kept[STDERR].text())
+
+
+def stream(channel: paramiko.Channel, line: bytes, command: Command) -> Generator[bytes, None, Output]:
+    """As `execute`, and gives the standard output as it comes."""
+    errors = Kept(command.most_output)
+    talk = _Conversation(channel, line, command, command.timeout)
+    try:
+        for number, data in talk.pieces(streamed=True):
+            if number == STDOUT:
+                yield data
+            else:
+                errors.add(data)
+    except GeneratorExit:
+        talk.end()
+        raise
+    return Output(talk.exit_code(), "", errors.text())
 
 
 def terminate(channel: paramiko.Channel) -> None:
@@ -212,15 +215,6 @@ def _exit_code(channel: paramiko.Channel) -> int:
     raise Lost("the connection broke")
 
 
-def _feed(channel: paramiko.Channel, stdin: bytes) -> None:
-    """Write and close. A command that does not read its input to the end is none of our business."""
-    try:
-        channel.sendall(stdin)
-        channel.shutdown_write()
-    except (OSError, EOFError, paramiko.SSHException):
-        return
-
-
 class _Bell:
     """Rung by paramiko when something arrives. It also calls `clear` whenever one of the two streams is drained, which
     says nothing about the other, so that is not heeded."""
@@ -234,32 +228,87 @@ class _Bell:
         return
 
 
-class _Reader:
-    """Both streams of a channel, read as they come: an unread one would block the other, they share a window."""
+class _Conversation:
+    """A command that was just started: it is fed while both outputs are read as they come, since an unread one would
+    block the other (they share a window)."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, line: bytes, command: Command, timeout: float) -> None:
         self.channel = channel
-        self.stdout = bytearray()
-        self.stderr = bytearray()
+        self.timeout = timeout
+        self.begun = self.moved = time.monotonic()
+        self.in_time = False
+        self.problem: BaseException | None = None
         self.bell = _Bell()
+        channel.settimeout(timeout)
         channel.in_buffer.set_event(self.bell)
         channel.in_stderr_buffer.set_event(self.bell)
+        request(channel, "exec", line)
+        self._start_feeding(command.stdin)
 
-    def read(self, deadline: float) -> bool:
-        """True at the end of both streams, False at the deadline."""
+    def _start_feeding(self, stdin: bytes | Iterable[bytes]) -> None:
+        """The input follows on the heels of the request, so that a submit is one command and one round trip."""
+        if isinstance(stdin, bytes) and len(stdin) <= SMALL:
+            self._feed([stdin])
+            return
+        pieces = [stdin] if isinstance(stdin, bytes) else stdin
+        self.channel.feeder = threading.Thread(target=self._feed, args=(pieces,), name="ssh-stdin", daemon=True)
+        self.channel.feeder.start()
+
+    def _feed(self, pieces: Iterable[bytes]) -> None:
+        """Write and close. A command that does not read its input to the end is none of our business."""
+        waiting = iter(pieces)
         while True:
-            self.bell.event.clear()
-            ended = self.channel.eof_received or self.channel.closed
-            self._drain()
-            if ended:
-                return True
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                return False
-            self.bell.event.wait(remaining)
+            try:
+                piece = next(waiting, None)
+            except BaseException as problem:  # raised again by whoever waits for the command
+                self.problem = problem
+                _set_closed(self.channel)
+                return
+            try:
+                if piece is None:
+                    self.channel.shutdown_write()
+                    return
+                self.channel.sendall(piece)
+            except (OSError, EOFError, paramiko.SSHException):
+                return
+            self.moved = time.monotonic()
 
-    def _drain(self) -> None:
-        while self.channel.recv_ready():
-            self.stdout += self.channel.recv(CHUNK)
-        while self.channel.recv_stderr_ready():
-            self.stderr += self.channel.recv_stderr(CHUNK)
+    def pieces(self, *, streamed: bool = False) -> Iterator[tuple[int, bytes]]:
+        """What the command prints, as (STDOUT or STDERR, bytes), until both end or the time is over. With `streamed`
+        the time begins anew whenever something moves."""
+        channel = self.channel
+        streams = ((STDOUT, channel.recv_ready, channel.recv), (STDERR, channel.recv_stderr_ready, channel.recv_stderr))
+        while self._left(streamed) > 0:
+            self.bell.event.clear()
+            ended = channel.eof_received or channel.closed
+            idle = True
+            for stream, ready, receive in streams:
+                if ready():
+                    idle = False
+                    yield stream, receive(CHUNK)
+                    self.moved = time.monotonic()
+            if ended and idle:
+                self.in_time = True
+                return
+            if idle:
+                self.bell.event.wait(max(0.0, self._left(streamed)))
+
+    def _left(self, streamed: bool) -> float:
+        return (self.moved if streamed else self.begun) + self.timeout - time.monotonic()
+
+    def exit_code(self) -> int | None:
+        """None where the command did not end in time; then it is asked to."""
+        if self.problem:
+            self.end()
+            raise self.problem
+        ended = self.in_time and self.channel.status_event.wait(max(0.0, self._left(streamed=True)))
+        code = _exit_code(self.channel) if ended else None
+        if code is None:
+            self.end()
+        else:
+            self.channel.ended = True
+        return code
+
+    def end(self) -> None:
+        terminate(self.channel)
+        self.channel.left_running = True

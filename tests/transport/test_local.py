@@ -4,14 +4,14 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from gateway.errors import Forbidden, HostTimeout, NotFound
-from gateway.transport import Command
+from gateway.transport import Command, CommandResult
 from gateway.transport.local import LocalTransport
 from tests.unix_accounts import two_accounts
 
@@ -251,3 +251,80 @@ def test_no_descriptor_is_left(who: tuple[LocalTransport, str, Path]) -> None:
                 continue
     list(transport.list_files(str(folder), account, 10))
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def test_streamed_input(who: tuple[LocalTransport, str, Path]) -> None:
+    pieces = [b"a" * 100_000, b"", b"b" * 200_000]
+    done = who[0].run(Command(("sh", "-c", "cat | wc -c; exit 3"), stdin=pieces), who[1])
+    assert (done.exit_code, done.stdout.strip()) == (3, "300000")
+
+
+def test_streamed_input_that_is_not_read(who: tuple[LocalTransport, str, Path]) -> None:
+    assert who[0].run(Command(("sh", "-c", "exit 4"), stdin=[b"x" * 65536] * 100), who[1]).exit_code == 4
+
+
+def test_input_that_breaks_off_ends_the_command(who: tuple[LocalTransport, str, Path]) -> None:
+    began = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        who[0].run(Command(("sh", "-c", "cat >/dev/null; sleep 600"), stdin=Broken()), who[1])
+    assert time.monotonic() - began < 5
+
+
+class Broken:
+    """An input that fails after its first piece."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"x" * 100_000
+        raise ZeroDivisionError
+
+
+def test_the_time_of_a_stream_counts_while_nothing_moves(who: tuple[LocalTransport, str, Path]) -> None:
+    def slowly() -> Iterator[bytes]:
+        for _ in range(4):
+            time.sleep(0.4)
+            yield b"x"
+
+    assert who[0].run(Command(("cat",), stdin=slowly(), timeout=1.0), who[1]).stdout == "xxxx"
+    with pytest.raises(HostTimeout):
+        who[0].run(Command(("sleep", "600"), stdin=[b"x"], timeout=0.5), who[1])
+
+
+def test_output_is_cut(who: tuple[LocalTransport, str, Path]) -> None:
+    done = who[0].run(Command(("sh", "-c", "head -c 3000000 /dev/zero; echo err >&2"), most_output=10), who[1])
+    assert done.stdout == "\0" * 10 + "\n[jobgate: cut after 10 bytes]\n"
+    assert done.stderr == "err\n"
+    with pytest.raises(HostTimeout) as late:
+        who[0].run(Command(("yes",), most_output=1000, timeout=0.5), who[1])
+    assert late.value.standard_output == "y\n" * 500 + "\n[jobgate: cut after 1000 bytes]\n"
+
+
+def collect(stream: Generator[bytes, None, CommandResult]) -> tuple[bytes, CommandResult]:
+    data = bytearray()
+    while True:
+        try:
+            data += next(stream)
+        except StopIteration as end:
+            return bytes(data), end.value
+
+
+def test_streamed_output(who: tuple[LocalTransport, str, Path]) -> None:
+    command = Command(("sh", "-c", "head -c 3000000 /dev/zero; cat; echo err >&2; exit 5"), stdin=b"end")
+    data, result = collect(who[0].stream(command, who[1]))
+    assert (len(data), data[-4:]) == (3_000_003, b"\0end")
+    assert (result.exit_code, result.stdout, result.stderr) == (5, "", "err\n")
+
+
+def test_a_stream_that_is_closed_ends_the_command(who: tuple[LocalTransport, str, Path]) -> None:
+    stream = who[0].stream(Command(("sh", "-c", "echo $$; exec sleep 600")), who[1])
+    pid = int(next(stream))
+    stream.close()
+    assert not _alive(pid)
+
+
+def test_a_stream_of_nothing_is_too_late(who: tuple[LocalTransport, str, Path]) -> None:
+    with pytest.raises(HostTimeout):
+        next(who[0].stream(Command(("sleep", "600"), timeout=0.3), who[1]))
+    assert collect(who[0].stream(Command(("no-such-program",)), who[1]))[1].exit_code == 127

@@ -7,7 +7,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ss
 from marshmallow import ValidationError
 
 from gateway.errors import Forbidden, HostDown, HostTimeout, NotFound, OutcomeUnknown, Unprocessable
-from gateway.transport import Command
+from gateway.transport import Command, CommandResult
 from gateway.transport.caller import on_behalf_of
 from gateway.transport.ssh import SshTransport
 from gateway.transport.ssh_keys import host_keys, signed_key
@@ -659,3 +659,88 @@ def test_the_sftp_channel_is_given_back_when_idle(make: Make, cluster: Cluster, 
     wait_for(lambda: connections(transport) == 0, 10)
     assert stat.S_ISDIR(folder.stat().st_mode)
     assert list(transport.list_files(inside(cluster, folder), "alice", 10)) == []
+
+
+# ---- streams
+
+
+def test_streamed_input(transport: SshTransport) -> None:
+    pieces = [b"a" * 100_000, b"", b"b" * 5_000_000]
+    result = transport.run(sh("cat | wc -c; exit 3", stdin=pieces), "alice")
+    assert (result.exit_code, result.stdout.strip()) == (3, "5100000")
+    assert transport.run(sh("exit 4", stdin=[b"x" * 65536] * 200), "alice").exit_code == 4
+
+
+class Broken:
+    """An input that fails after its first piece."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"x" * 100_000
+        raise ZeroDivisionError
+
+
+def test_input_that_breaks_off_ends_the_command(transport: SshTransport) -> None:
+    began = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        transport.run(sh("cat >/dev/null; sleep 600", stdin=Broken()), "alice")
+    assert time.monotonic() - began < 10
+    assert transport.run(TRUE, "alice").exit_code == 0
+
+
+def test_the_time_of_a_stream_counts_while_nothing_moves(transport: SshTransport) -> None:
+    def slowly() -> Iterator[bytes]:
+        for _ in range(4):
+            time.sleep(0.6)
+            yield b"x"
+
+    assert transport.run(Command(("cat",), stdin=slowly(), timeout=1.5), "alice").stdout == "xxxx"
+    with pytest.raises(HostTimeout):
+        transport.run(Command(("sleep", "600"), stdin=[b"x"], timeout=0.5), "alice")
+
+
+def test_output_is_cut(transport: SshTransport) -> None:
+    with pytest.raises(HostTimeout) as late:
+        transport.run(Command(("yes",), most_output=1000, timeout=1.0), "alice")
+    assert late.value.standard_output == "y\n" * 500 + "\n[jobgate: cut after 1000 bytes]\n"
+
+
+def test_streamed_output(transport: SshTransport) -> None:
+    data, result = collect(
+        transport.stream(sh("head -c 5000000 /dev/zero; cat; echo err >&2; exit 5", stdin=b"end"), "alice")
+    )
+    assert (len(data), data[-4:]) == (5_000_003, b"\0end")
+    assert (result.exit_code, result.stdout, result.stderr) == (5, "", "err\n")
+
+
+def test_a_stream_that_is_closed_ends_the_command(transport: SshTransport, cluster: Cluster) -> None:
+    mark = f"{time.time_ns()}"
+    stream = transport.stream(sh(f"echo; exec sleep 600.{mark}"), "alice")
+    next(stream)
+    assert mark in cluster.enter("root", ["ps", "-eo", "args"])
+    stream.close()
+    wait_for(lambda: mark not in cluster.enter("root", ["ps", "-eo", "args"]))
+
+
+def test_a_stream_whose_connection_breaks(make: Make, relay: Relay) -> None:
+    transport = make(port=relay.port)
+    stream = transport.stream(sh("echo begin; sleep 600"), "alice")
+    assert next(stream) == b"begin\n"
+    relay.stop()
+    with pytest.raises(HostDown):
+        next(stream)
+
+
+def test_a_reader_who_pauses_is_no_timeout(transport: SshTransport) -> None:
+    stream = transport.stream(sh("head -c 5000000 /dev/zero", timeout=1.0), "alice")
+    first = next(stream)
+    time.sleep(1.5)
+    assert len(first) + len(collect(stream)[0]) == 5_000_000
+
+
+def collect(stream: Generator[bytes, None, CommandResult]) -> tuple[bytes, CommandResult]:
+    data = bytearray()
+    while True:
+        try:
+            data += next(stream)
+        except StopIteration as end:
+            return bytes(data), end.value
