@@ -10,6 +10,7 @@ from gateway.events import Announcer
 from gateway.hosts import Hosts
 from gateway.logs import configure_logging
 from gateway.plugin_manager import Plugins, load_plugins
+from gateway.processes import Processes
 from gateway.service import JobService
 from gateway.store import Database, HostStore, Repository, TokenStore
 from gateway.sync import Sync, Ticker
@@ -34,7 +35,9 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
     repository, host_store, token_store = Repository(database), HostStore(database), TokenStore(database)
 
     hosts = Hosts(config, plugins)
-    service = JobService(config, repository, host_store, hosts, Announcer(plugins), Audit(config.audit_log))
+    audit = Audit(config.audit_log)
+    service = JobService(config, repository, host_store, hosts, Announcer(plugins), audit)
+    processes = Processes(hosts, audit)
     ticker = Ticker(Sync(hosts, repository, host_store, service))
     authenticators = [one for several in plugins.hook.register_authenticators() for one in several]
     authentication = Authentication(config.auth, token_store, authenticators)
@@ -46,7 +49,9 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     api.register(
         app,
-        api.Services(config, plugins, database, repository, host_store, hosts, service, authentication, ticker),
+        api.Services(
+            config, plugins, database, repository, host_store, hosts, service, processes, authentication, ticker
+        ),
     )
     for blueprints in plugins.hook.register_dialects(service=service):
         for blueprint in blueprints:

@@ -135,6 +135,12 @@ class HostSection:
     operator: str | None = option(
         kinds.String(), None, "account that asks about everybody's jobs; without it one query per account"
     )
+    process: bool = option(
+        kinds.Boolean(truthy={True}, falsy={False}), True, "whether POST /api/process may run short commands here"
+    )
+    process_timeout: float = option(
+        kinds.Float(validate=Range(0.1, 110)), 10.0, "seconds that a short command may take"
+    )
     aliases: list[str] = option(
         kinds.List(kinds.String(validate=Regexp(HOST_NAME))), [], "other names that a client may send as host"
     )

@@ -117,21 +117,13 @@ class JobService:
             words = f"cannot be honoured by {host.name} ({host.config.section.backend})"
             raise Unprocessable(f"{', '.join(refused)} {words}", errors={name: [words] for name in refused})
 
-    @staticmethod
-    def _account(principal: Principal, fields: Mapping[str, Any]) -> str:
-        account = fields.get("account") or principal.accounts[0]
-        if account not in principal.accounts:
-            known = ", ".join(principal.accounts)
-            raise Forbidden(f"your certificate may not use the account {account!r}; it may use: {known}")
-        return account
-
     def _row(self, principal: Principal, host: Host, request: JobRequest) -> dict[str, Any]:
         """The new job's columns."""
         given = request.fields
         row = {
             "uuid": str(uuid.uuid4()),
             "owner": principal.subject,
-            "account": self._account(principal, given),
+            "account": account_of(principal, given.get("account")),
             "host": host.name,
             "state": JobState.DRAFT if request.draft else JobState.SUBMITTING,
             "resubmitted_from": request.resubmitted_from,
@@ -415,6 +407,15 @@ def asked_for(job: Job) -> dict[str, Any]:
     """The fields of the request that the job came from."""
     kept = {name: getattr(job, name) for name in _KEPT_IN_COLUMNS}
     return {name: value for name, value in {**kept, **job.request}.items() if value not in (None, {}, False)}
+
+
+def account_of(principal: Principal, asked: str | None) -> str:
+    """The account that the caller acts as: the one asked for, else the default. Raises Forbidden."""
+    account = asked or principal.accounts[0]
+    if account not in principal.accounts:
+        known = ", ".join(principal.accounts)
+        raise Forbidden(f"your certificate may not use the account {account!r}; it may use: {known}")
+    return account
 
 
 def job_spec(job: Job, script: str) -> JobSpec:

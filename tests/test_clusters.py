@@ -2,10 +2,12 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.cluster.fixture import Cluster, _turn_on_the_cluster, cluster, cluster_alone
@@ -248,3 +250,23 @@ def test_check_says_what_is_wrong_with_a_host(cluster: Cluster, tmp_path: Path) 
     assert "host far.example.org" in done.stdout
     assert "known_hosts" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("backend", HOSTS)
+def test_a_short_command(site: Server, cluster: Cluster, backend: str) -> None:
+    def run(command: str, user: str = "ann", **more: str) -> httpx.Response:
+        return site.call("POST", "/api/process", json={"host": HOSTS[backend], "command": command, **more}, user=user)
+
+    answer = run("id -un; pwd; echo err >&2; exit 3", working_directory="/tmp")
+    assert answer.json() == {
+        "status": "OK",
+        "exit_code": 3,
+        "standard_output": "alice\n/tmp\n",
+        "error_output": "err\n",
+        "error_message": None,
+    }
+    assert run("id -un", user="bob").json()["standard_output"] == "bob\n"
+    mark = f"600.{time.time_ns()}"
+    answer = run(f"echo part; trap '' TERM; (trap '' TERM; exec sleep {mark}) & wait")
+    assert (answer.status_code, error(answer)["standard_output"]) == (408, "part\n")
+    until(lambda: mark not in cluster.enter("root", ["ps", "-eo", "args"]))

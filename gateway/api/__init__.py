@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from flask import Flask
 
-from gateway.api import bulk, docs, errors, files, hosts, jobs, operations, requests, tokens
+from gateway.api import bulk, docs, errors, files, hosts, jobs, operations, processes, requests, tokens
 from gateway.auth import Authentication
 from gateway.config import Config
 from gateway.hosts import Hosts
 from gateway.plugin_manager import Plugins
+from gateway.processes import Processes
 from gateway.service import JobService
 from gateway.store import Database, HostStore, Repository
 from gateway.sync import Ticker
@@ -25,6 +26,7 @@ class Services:
     host_store: HostStore
     hosts: Hosts
     jobs: JobService
+    processes: Processes
     authentication: Authentication
     ticker: Ticker
 
@@ -36,8 +38,8 @@ def register(app: Flask, services: Services) -> None:
     requests.register(app)
     operations.register(app)
     api = docs.DescribedApi(app)
-    for blueprint in (jobs.blueprint, bulk.blueprint, files.blueprint, hosts.blueprint, tokens.blueprint):
-        api.register_blueprint(blueprint)
+    for part in (jobs, bulk, files, hosts, processes, tokens):
+        api.register_blueprint(part.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(docs.blueprint)
     errors.register(app)

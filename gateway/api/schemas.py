@@ -65,7 +65,7 @@ def count(least: int = 1) -> fields.Integer:
     return fields.Integer(strict=True, allow_none=True, validate=validate.Range(least, LARGEST))
 
 
-def _absolute(path: str) -> None:
+def absolute(path: str) -> None:
     if not path.startswith("/"):
         raise ValidationError("must be an absolute path")
     if len(path.encode()) > 4095 or any(len(part.encode()) > 255 for part in path.split("/")):
@@ -82,7 +82,7 @@ class JobFields(Schema):
     host = Text(required=True, validate=validate.Length(max=255), metadata={"description": "name or alias of a host"})
     script = Script(required=True, metadata={"description": "runs as given, its first line honoured"})
     working_directory = Text(
-        allow_none=True, validate=_absolute, metadata={"description": "default: the account's home; made if absent"}
+        allow_none=True, validate=absolute, metadata={"description": "default: the account's home; made if absent"}
     )
     tag = text(1000, "any word to list jobs by")
     name = text(255, "names the job and its logs")

@@ -169,8 +169,7 @@ def request(channel: paramiko.Channel, kind: str, argument: bytes) -> None:
 
 
 def execute(channel: paramiko.Channel, line: bytes, command: Command, timeout: float) -> Output:
-    """Start the command, feed it and collect what it prints. Raises Refused or Lost, and what making its input raises.
-    """
+    """Start the command, feed it and collect what it prints. Raises Refused or Lost, or what its input raises."""
     kept = {STDOUT: Kept(command.most_output), STDERR: Kept(command.most_output)}
     talk = _Conversation(channel, line, command, timeout)
     for stream, data in talk.pieces(streamed=command.streamed):
