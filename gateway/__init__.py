@@ -27,8 +27,24 @@ from gateway.errors import (
     Unprocessable,
 )
 from gateway.hookspecs import hookimpl
-from gateway.model import DEFAULT_NAME, Job, JobReport, JobSpec, JobState, Principal, Resources, Submitted
+from gateway.model import (
+    DEFAULT_NAME,
+    Dependency,
+    DependencyType,
+    Job,
+    JobReport,
+    JobSpec,
+    JobState,
+    Principal,
+    Resources,
+    Submitted,
+    TaskRange,
+    TaskReport,
+    compact,
+    task_range,
+)
 from gateway.options import REQUIRED, option
+from gateway.task_script import task_script
 from gateway.transport import Command, CommandResult
 
 __all__ = [
@@ -42,6 +58,8 @@ __all__ = [
     "CommandBackend",
     "CommandResult",
     "Conflict",
+    "Dependency",
+    "DependencyType",
     "Directive",
     "Forbidden",
     "HostContext",
@@ -60,13 +78,18 @@ __all__ = [
     "RefusedByScheduler",
     "Resources",
     "Submitted",
+    "TaskRange",
+    "TaskReport",
     "TooLarge",
     "Unauthenticated",
     "Unprocessable",
+    "compact",
     "contradictions",
     "directive_lines",
     "hookimpl",
     "in_folder",
     "option",
     "split_folder",
+    "task_range",
+    "task_script",
 ]

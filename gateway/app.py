@@ -14,6 +14,7 @@ from gateway.processes import Processes
 from gateway.service import JobService
 from gateway.store import Database, HostStore, Repository, TokenStore
 from gateway.sync import Sync, Ticker
+from gateway.tasks import TaskService
 
 LARGEST_ESCAPE = 6  # bytes that JSON may take for one byte of a script: \u0001
 BODY_BESIDE_SCRIPT = 1 << 20
@@ -47,12 +48,20 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
     # A redirect to a tidier URL would be an answer in HTML; with or without a final slash is the same thing here.
     app.url_map.merge_slashes = app.url_map.strict_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    api.register(
-        app,
-        api.Services(
-            config, plugins, database, repository, host_store, hosts, service, processes, authentication, ticker
-        ),
+    services = api.Services(
+        config=config,
+        plugins=plugins,
+        database=database,
+        repository=repository,
+        host_store=host_store,
+        hosts=hosts,
+        jobs=service,
+        processes=processes,
+        tasks=TaskService(service),
+        authentication=authentication,
+        ticker=ticker,
     )
+    api.register(app, services)
     for blueprints in plugins.hook.register_dialects(service=service):
         for blueprint in blueprints:
             app.register_blueprint(blueprint)

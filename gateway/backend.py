@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gateway.errors import HostDown, RefusedByScheduler
+from gateway.errors import Conflict, HostDown, RefusedByScheduler
 from gateway.model import JobReport, JobSpec, Submitted
 from gateway.transport import Command, CommandResult, Transport
 
@@ -28,6 +28,7 @@ OPTIONAL_FIELDS = (
     "priority",
     "stdout",
     "stderr",
+    "array",
 )
 
 
@@ -108,9 +109,13 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def query(self, native_ids: Collection[str], account: str | None) -> Mapping[str, JobReport]:
+    def query(self, jobs: Mapping[str, Collection[int]], account: str | None) -> Mapping[str, JobReport]:
         """What the scheduler says of these jobs, ended ones included, by native id. A job that it does not know is
         absent, which means nothing more than that. `account` is whose jobs they are, None when asking as `operator`.
+
+        Beside the id of an array stand the tasks whose end is not known yet; a report's `tasks` are those of them that
+        the scheduler mentions. Beside any other job stands nothing, so a backend without arrays reads `jobs` as the
+        collection of ids that it is.
 
         Raises HostDown, HostTimeout or InvalidSchedulerAnswer; an answer that was cut short is one of these.
         """
@@ -126,6 +131,10 @@ class Backend(ABC):
 
         Raises Conflict where the job's state forbids it, NotFound where the scheduler has no such job.
         """
+
+    def abort_tasks(self, native_id: str, tasks: Collection[int], account: str) -> JobReport | None:
+        """As `control` with "abort", for these tasks of an array. For a backend with the field `array`."""
+        raise Conflict(f"{self.host.name} cannot abort single tasks; abort the whole array")
 
     @abstractmethod
     def cluster(self, account: str | None = None) -> ClusterInfo:

@@ -104,6 +104,7 @@ class LimitsSection:
     """[limits] Sizes as "1MiB" or an integer of MiB; over a limit is 413."""
 
     script: int = option(Size(), 1 << 20, "size of a script")
+    tasks: int = option(kinds.Integer(strict=True, validate=Range(1)), 10_000, "tasks of an array")
     bulk: int = option(kinds.Integer(strict=True, validate=Range(1)), 1000, "jobs in one call of /api/jobs/bulk")
 
 

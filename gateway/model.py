@@ -112,8 +112,13 @@ class TaskRange:
         return compact(self.ids) + (f"%{self.at_once}" if self.at_once else "")
 
 
-def task_range(text: str, most: int) -> TaskRange:
-    """What such a text means. Raises ValueError with a sentence where it means nothing, or more than `most` tasks."""
+class TooManyTasks(ValueError):
+    """An array has more tasks than it may have."""
+
+
+def task_range(text: str, most: int = LARGEST_TASK) -> TaskRange:
+    """What such a text means. Raises ValueError with a sentence where it means nothing, TooManyTasks where it has more
+    than `most`."""
     matched = re.fullmatch(r"([0-9,:-]+)(?:%([0-9]{1,9}))?", text.strip())
     pieces = (
         [re.fullmatch(r"(\d{1,10})(?:-(\d{1,10})(?::(\d{1,10}))?)?", piece) for piece in matched[1].split(",")]
@@ -129,10 +134,10 @@ def task_range(text: str, most: int) -> TaskRange:
         if not 0 < first <= last <= LARGEST_TASK or step < 1:
             raise ValueError(f"{piece[0]}: a task's number is 1 or more, and a range goes upwards")
         if (last - first) // step >= most or len(ids) > most:
-            raise ValueError(f"has more than {most} tasks")
+            raise TooManyTasks(f"has more than {most} tasks")
         ids.update(range(first, last + 1, step))
     if len(ids) > most:
-        raise ValueError(f"has more than {most} tasks")
+        raise TooManyTasks(f"has more than {most} tasks")
     return TaskRange(tuple(sorted(ids)), int(matched[2]) if matched[2] else None)
 
 
@@ -244,6 +249,9 @@ class JobReport:
     tasks: Mapping[int, TaskReport] = field(default_factory=dict)
 
 
+# What of a report is written into a task's row.
+TASK_REPORTED = ("state", "native_state", "reason", "exit_code", "signal", "start_time", "end_time")
+
 # What of a report is written into the job's row.
 REPORTED = (
     "state",
@@ -285,9 +293,8 @@ class LiveJob(NamedTuple):
     array: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A task of an array as the gateway knows it; one row of the table `tasks`."""
+class Task(NamedTuple):
+    """A task of an array as the gateway knows it; one row of the table `tasks`. An array may have ten thousand."""
 
     number: int
     task_id: int

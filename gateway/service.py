@@ -5,7 +5,7 @@ who may see what, what a host can honour, and that a job is submitted exactly on
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,8 +27,24 @@ from gateway.errors import (
     Unprocessable,
 )
 from gateway.hosts import Host, Hosts
-from gateway.model import DEFAULT_NAME, REPORTED, Job, JobReport, JobSpec, JobState, Principal, Resources, Submitted
-from gateway.store import Event, HostStore, JobFilter, KeyTaken, Page, Repository, now
+from gateway.model import (
+    DEFAULT_NAME,
+    REPORTED,
+    TASK_REPORTED,
+    Job,
+    JobReport,
+    JobSpec,
+    JobState,
+    Principal,
+    Resources,
+    Submitted,
+    TaskRange,
+    TaskReport,
+    TooManyTasks,
+    compact,
+    task_range,
+)
+from gateway.store import Event, HostStore, JobFilter, KeyTaken, Page, Repository, TaskFilter, now
 from gateway.transport import Command, FileEntry, RemoteFile
 from gateway.transport.deadline import not_after
 
@@ -101,6 +117,7 @@ class JobService:
     def _check(self, host: Host, script: str, fields: Mapping[str, Any]) -> None:
         self._check_script(script)
         self._check_fields(host, fields)
+        asked_range(fields, self.config.limits.tasks)
 
     def _check_script(self, script: str) -> None:
         limit = self.config.limits.script
@@ -120,12 +137,14 @@ class JobService:
     def _row(self, principal: Principal, host: Host, request: JobRequest) -> dict[str, Any]:
         """The new job's columns."""
         given = request.fields
+        array = asked_range(given, self.config.limits.tasks)
         row = {
             "uuid": str(uuid.uuid4()),
             "owner": principal.subject,
             "account": account_of(principal, given.get("account")),
             "host": host.name,
             "state": JobState.DRAFT if request.draft else JobState.SUBMITTING,
+            "array": str(array) if array else None,
             "resubmitted_from": request.resubmitted_from,
             "name": given.get("name") or DEFAULT_NAME,
             "extended_properties": given.get("extended_properties") or {},
@@ -192,9 +211,13 @@ class JobService:
 
     def adopt(self, job: Job, submitted: Submitted) -> Job:
         """Commit what the scheduler answered to a submit."""
+        state = JobState.HELD if job.request.get("hold") else JobState.QUEUED
+        tasks = task_range(job.array).ids if job.array else ()
         changed = self.repository.change_job(
             job,
-            state=JobState.HELD if job.request.get("hold") else JobState.QUEUED,
+            new_tasks=tasks,
+            state=state,
+            task_counts={state: len(tasks)} if tasks else {},
             native_id=submitted.native_id,
             working_directory=submitted.working_directory,
             stdout_file=submitted.stdout_file,
@@ -251,7 +274,7 @@ class JobService:
         """Submit a draft. Raises as `submit` does; a draft that was refused stays one, with the reason."""
         if job.state != JobState.DRAFT:
             raise Conflict(f"only a draft can be executed; this job was submitted and is {job.state}")
-        host = self._host_of(job)
+        host = self.host_of(job)
         end = time.monotonic() + host.config.section.submit_timeout
         moved = self.repository.change_jobs([(job, {"state": JobState.SUBMITTING, "reason": None})])
         if not moved:
@@ -286,14 +309,16 @@ class JobService:
                 return self.repository.change_job(entry.job, **values)
             return self._edit_draft(principal, entry.job, values)
 
-    def control(self, principal: Principal, ident: str, action: str, *, clean: bool = False) -> Job | None:
+    def control(
+        self, principal: Principal, ident: str, action: str, *, clean: bool = False, tasks: str | None = None
+    ) -> Job | None:
         """Abort, hold, release, suspend, continue; `resubmit` gives a new job, `execute` the draft as it is then. With
-        `clean` the logs of the resubmitted job are removed. Raises Conflict where the job's state or its host's backend
-        does not allow it."""
+        `clean` the logs of the resubmitted job are removed, with `tasks` only those of an array run again.
+        Raises Conflict where the job's state or its host's backend does not allow it."""
         with self.audit.entry(action, principal, ident) as entry:
             entry.job = self.get(principal, ident)
             if action == "resubmit":
-                return self.resubmit(principal, entry.job, clean)
+                return self.resubmit(principal, entry.job, clean, tasks)
             if action == "execute":
                 entry.job = self.execute(entry.job)
                 return entry.job
@@ -303,19 +328,22 @@ class JobService:
     def _steer(self, job: Job, action: str) -> None:
         if job.state == JobState.DRAFT:
             raise Conflict(f"the job is a draft, there is nothing to {action}; execute it or delete it")
-        host = self._host_of(job)
+        host = self.host_of(job)
         able = host.backend.capabilities.actions
         if action not in able:
             can = ", ".join(name for name in ACTIONS if name in able)
             raise Conflict(f"{host.name} cannot {action} jobs; it can: {can}", code="action_not_supported")
         if job.state.final:
             raise Conflict(f"the job is {job.state} already; there is nothing to {action}")
-        report = host.backend.control(action, self._native_id(job), job.account)
+        report = host.backend.control(action, self.native_id(job), job.account)
         if report:
-            self._learn(job, report)
+            self.learn(job, report)
 
-    def _learn(self, job: Job, report: JobReport) -> None:
+    def learn(self, job: Job, report: JobReport) -> None:
         """Write down what nobody will say again, whatever another process has written about the job since."""
+        if job.array:
+            self._learn_tasks(job, report.tasks)
+            return
         told = {name: value for name in REPORTED if (value := getattr(report, name)) is not None}
         while not job.state.final:
             changed = self.repository.change_job(job, **told, stale=False, as_of=now())
@@ -323,23 +351,63 @@ class JobService:
                 self.changed(changed, job.state)
             job = changed
 
-    def resubmit(self, principal: Principal, job: Job, clean: bool = False) -> Job:
-        """The same request once more, as a new job of the caller's. `clean` removes the old one's logs, once the new
-        one is submitted."""
+    def _learn_tasks(self, job: Job, reports: Mapping[int, TaskReport]) -> None:
+        """As `learn`, for the tasks of an array."""
+        live = [task for task in self.repository.tasks(job.number, TaskFilter()) if not task.state.final]
+        rows = [
+            {"task_id": task.task_id, **{name: getattr(report, name) for name in TASK_REPORTED}}
+            for task in live
+            if (report := reports.get(task.task_id))
+        ]
+        if rows:
+            for changed, before in self.repository.change_jobs([(job, {"as_of": now()})], {job.number: rows}):
+                self.changed(changed, before)
+
+    def resubmit(self, principal: Principal, job: Job, clean: bool = False, tasks: str | None = None) -> Job:
+        """The same request once more, as a new job of the caller's; of an array perhaps only some `tasks`, "failed" or
+        such as "3,7". `clean` removes the old one's logs, once the new one is submitted."""
+        ids = self._some_tasks(job, tasks) if tasks is not None else None
         if clean and not job.state.final:
             raise Conflict(f"the job is {job.state} and still writes its logs; abort it, or resubmit it without clean")
-        request = JobRequest(job.host, self.repository.script(job.number), asked_for(job), resubmitted_from=job.job_id)
+        fields = asked_for(job)
+        if ids:
+            fields["array"] = str(TaskRange(ids, task_range(job.array or "").at_once))
+        request = JobRequest(job.host, self.repository.script(job.number), fields, resubmitted_from=job.job_id)
         new = self.submit(principal, request)[0]
         if clean:
-            self._remove_logs(job, sparing=new)
+            self._remove_logs(job, ids, sparing=new)
         return new
 
-    def _remove_logs(self, job: Job, sparing: Job) -> None:
-        """As the job's account. A log that the new job writes to as well is its own now."""
-        logs = {job.stdout_file, job.stderr_file} - {sparing.stdout_file, sparing.stderr_file, None}
+    def _some_tasks(self, job: Job, wanted: str) -> tuple[int, ...]:
+        """Those tasks of an array that are to run again."""
+        if job.array is None:
+            raise Unprocessable("tasks goes with an array; this job is none", errors={"tasks": ["the job is no array"]})
+        if wanted.lower() == "failed":
+            states = [state for state in JobState if state.status == "ERROR"]
+            found = self.repository.tasks(job.number, TaskFilter(states))
+            if not found:
+                raise Conflict(f"no task of the job has failed; it is {job.state}")
+            return tuple(task.task_id for task in found)
+        try:
+            ids = task_range(wanted, self.config.limits.tasks).ids
+        except ValueError as problem:
+            raise Unprocessable(f"tasks {problem}", errors={"tasks": [str(problem)]}) from None
+        if strange := sorted({*ids} - {*task_range(job.array).ids}):
+            words = f"are no tasks of this array ({job.array}): {compact(strange)}"
+            raise Unprocessable(f"these {words}", errors={"tasks": [words]})
+        return ids
+
+    def _remove_logs(self, job: Job, tasks: Iterable[int] | None, sparing: Job) -> None:
+        """As the job's account; those of all `tasks` of an array where none are named. A log that the new job writes to
+        as well is its own now."""
+        spared = (sparing.stdout_file, sparing.stderr_file)
+        patterns = sorted({log for log in (job.stdout_file, job.stderr_file) if log and log not in spared})
+        numbers = tasks or (task_range(job.array).ids if job.array else (0,))
+        logs = [task_log(pattern, number) for pattern in patterns for number in numbers]
         if logs:
-            command = Command(("rm", "-f", "--", *sorted(filter(None, logs))), repeatable=True)
-            self._host_of(job).transport.run(command, job.account)
+            files = "".join(f"{log}\0" for log in logs).encode("utf-8", "surrogateescape")
+            command = Command(("xargs", "-0", "rm", "-f", "--"), stdin=files, repeatable=True)
+            self.host_of(job).transport.run(command, job.account)
 
     def delete(self, principal: Principal, ident: str) -> None:
         """Stop the job if it has not ended, and forget it."""
@@ -350,20 +418,22 @@ class JobService:
     def _forget(self, job: Job) -> None:
         if not job.state.final and job.native_id:
             try:
-                self._host_of(job).backend.control("abort", job.native_id, job.account)
+                self.host_of(job).backend.control("abort", job.native_id, job.account)
             except NotFound:
                 log.info("job %s is gone from its scheduler already", job.job_id)
         elif job.state == JobState.SUBMITTING:
-            self._native_id(job)
+            self.native_id(job)
         self.repository.delete_job(job)
 
     @staticmethod
-    def _native_id(job: Job) -> str:
+    def native_id(job: Job) -> str:
+        """The scheduler's id. Raises Conflict while there is none."""
         if job.native_id is None:
             raise Conflict("the job's submission is not settled yet; try again in a few seconds", code="not_settled")
         return job.native_id
 
-    def _host_of(self, job: Job) -> Host:
+    def host_of(self, job: Job) -> Host:
+        """The job's host. Raises HostDown where the configuration has it no more."""
         if job.host not in self.hosts.by_name:
             raise HostDown(f"{job.host} is no longer a host of this gateway", retry_after=3600)
         return self.hosts.by_name[job.host]
@@ -373,24 +443,36 @@ class JobService:
     def open_stream(self, principal: Principal, ident: str, stream: str) -> tuple[Job, RemoteFile]:
         """The job's `stdout` or `stderr`, opened as the job's account. Raises NotFound while there is none."""
         job = self.get(principal, ident)
+        if job.array:
+            where = (
+                f"{self.config.gateway.base_url}/api/jobs/{job.job_id}/tasks/{task_range(job.array).ids[0]}/{stream}"
+            )
+            raise Conflict(
+                f"the job is an array, and each task has a {stream} of its own; ask {where}", code="is_array"
+            )
+        return job, self.open_log(job, stream)
+
+    def open_log(self, job: Job, stream: str, task: int = 0) -> RemoteFile:
+        """The `stdout` or `stderr` of a job, or of that task of an array, opened as the job's account."""
         path = job.stdout_file if stream == "stdout" else job.stderr_file
         if path is None:
             raise NotFound(f"the job has no {stream} yet; it is {job.state}", code="no_output_yet")
+        path = task_log(path, task) if job.array else path
         # A log that the user placed elsewhere is fenced in by its own folder.
         home = job.working_directory or ""
         within = home if home and path.startswith(f"{home.rstrip('/')}/") else path.rpartition("/")[0] or "/"
-        return job, self._host_of(job).transport.open_file(path, job.account, within)
+        return self.host_of(job).transport.open_file(path, job.account, within)
 
     def open_file(self, principal: Principal, ident: str, path: str) -> RemoteFile:
         """A file below the job's working directory."""
         job = self.get(principal, ident)
         root = self._root(job)
-        return self._host_of(job).transport.open_file(f"{root.rstrip('/')}/{path}", job.account, root)
+        return self.host_of(job).transport.open_file(f"{root.rstrip('/')}/{path}", job.account, root)
 
     def list_files(self, principal: Principal, ident: str, limit: int) -> list[FileEntry]:
         """The files below the job's working directory, at most `limit`."""
         job = self.get(principal, ident)
-        return [*self._host_of(job).transport.list_files(self._root(job), job.account, limit)]
+        return [*self.host_of(job).transport.list_files(self._root(job), job.account, limit)]
 
     @staticmethod
     def _root(job: Job) -> str:
@@ -418,6 +500,11 @@ def account_of(principal: Principal, asked: str | None) -> str:
     return account
 
 
+def task_log(pattern: str, task: int) -> str:
+    """The log of a task of an array, see `Submitted`."""
+    return pattern.replace("{task_id}", str(task))
+
+
 def job_spec(job: Job, script: str) -> JobSpec:
     """What the backend is to run, from what was committed: so that the tick can hand over what a crash cut off."""
     asked = job.request
@@ -434,7 +521,18 @@ def job_spec(job: Job, script: str) -> JobSpec:
         priority=asked.get("priority") or 0,
         stdout=asked.get("stdout"),
         stderr=asked.get("stderr"),
+        array=task_range(job.array) if job.array else None,
     )
+
+
+def asked_range(fields: Mapping[str, Any], most: int) -> TaskRange | None:
+    """The tasks that a request for an array asks for. Raises Unprocessable, and TooLarge for more than `most`."""
+    try:
+        return task_range(fields["array"], most) if fields.get("array") is not None else None
+    except TooManyTasks as problem:
+        raise TooLarge(f"array {problem}", errors={"array": [str(problem)]}) from None
+    except ValueError as problem:
+        raise Unprocessable(f"array {problem}", errors={"array": [str(problem)]}) from None
 
 
 def found(report: JobReport, job: Job) -> Submitted:

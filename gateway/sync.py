@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -21,7 +21,8 @@ from typing import Any
 
 from gateway.errors import JobgateError
 from gateway.hosts import Host, Hosts
-from gateway.model import REPORTED, Job, JobReport, JobState, LiveJob
+from gateway.model import Job, JobReport, JobState, LiveJob, Task
+from gateway.news import array_news, news
 from gateway.service import JobService, found, job_spec
 from gateway.store import HostStore, Repository
 from gateway.transport.deadline import not_after
@@ -113,24 +114,33 @@ class Sync:
         asked_at = _time(self.clock())
         self._settle_all(host, holder)
         known = self.repository.live_jobs(host.name)
-        reports = self._reports(host, known)
-        lost_after = timedelta(seconds=host.config.section.lost_after)
-        changes = (
-            (job, news(job, reports.get(job.native_id), asked_at, record.last_success, lost_after)) for job in known
-        )
-        for job, before in self.repository.change_jobs((job, values) for job, values in changes if values):
-            self.service.changed(job, before)
+        tasks = self.repository.live_tasks(host.name) if any(job.array for job in known) else {}
+        reports = self._reports(host, known, tasks)
+        ages = (asked_at, record.last_success, timedelta(seconds=host.config.section.lost_after))
+        changes, task_changes = [], {}
+        for job in known:
+            report, changed = reports.get(job.native_id), None
+            if job.array:
+                values, changed = array_news(job, tasks.get(job.number, {}).values(), report, *ages)
+            else:
+                values = news(job, report, *ages)
+            if changed:
+                task_changes[job.number] = changed
+            if values or changed:
+                changes.append((job, values))
+        for moved, before in self.repository.change_jobs(changes, task_changes):
+            self.service.changed(moved, before)
         return {"last_success": asked_at, **self._info(host, record.info_at, known)}
 
     @staticmethod
-    def _reports(host: Host, jobs: list[LiveJob]) -> dict[str, JobReport]:
+    def _reports(host: Host, jobs: list[LiveJob], tasks: Mapping[int, Mapping[int, Task]]) -> dict[str, JobReport]:
         """One query for all, where somebody may ask about everybody's jobs; else one per account with live jobs."""
-        by_account: dict[str | None, list[str]] = defaultdict(list)
+        by_account: dict[str | None, dict[str, Collection[int]]] = defaultdict(dict)
         for job in jobs:
-            by_account[None if asks_for_all(host) else job.account].append(job.native_id)
+            by_account[None if asks_for_all(host) else job.account][job.native_id] = tasks.get(job.number, {}).keys()
         reports: dict[str, JobReport] = {}
-        for account, native_ids in by_account.items():
-            reports.update(host.backend.query(native_ids, account))
+        for account, asked in by_account.items():
+            reports.update(host.backend.query(asked, account))
         return reports
 
     def _info(self, host: Host, info_at: datetime | None, jobs: list[LiveJob]) -> dict[str, Any]:
@@ -206,29 +216,6 @@ def _horizon(host: Host) -> float:
 def asks_for_all(host: Host) -> bool:
     """Whether one query tells about everybody's jobs."""
     return host.config.section.operator is not None or not host.backend.capabilities.needs_operator
-
-
-def news(
-    job: LiveJob, report: JobReport | None, at: datetime, last_success: datetime | None, lost_after: timedelta
-) -> Mapping[str, Any]:
-    """What a query's answer changes of a job: its new columns, empty where there is nothing to write.
-
-    `report` is None where the answer, a good one, does not mention the job: missing is not done, so it stays as it was,
-    `stale`, and after `lost_after` it is lost. `last_success` is when the host last answered before."""
-    if report is None:
-        if not job.stale:
-            return {"stale": True, "as_of": max(filter(None, (job.as_of, last_success)), default=at)}
-        if job.state != JobState.LOST and at - (job.as_of or at) >= lost_after:
-            return {"state": JobState.LOST, "reason": "neither the queue nor the accounting knows it any more"}
-        return {}
-    changed: dict[str, Any] = {
-        name: value for name in REPORTED if (value := getattr(report, name)) is not None and value != getattr(job, name)
-    }
-    if job.stale:
-        changed["stale"] = False
-    if job.state == JobState.LOST and report.reason is None:
-        changed["reason"] = None
-    return {**changed, "as_of": at} if changed else {}
 
 
 def back_off(interval: float, failures: int) -> float:

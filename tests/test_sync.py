@@ -24,8 +24,9 @@ from gateway import (
     hookimpl,
 )
 from gateway.model import LiveJob
+from gateway.news import news
 from gateway.plugin_manager import load_plugins
-from gateway.sync import back_off, news
+from gateway.sync import back_off
 from tests.gateways import InProcess, World, error
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

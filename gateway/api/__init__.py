@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from flask import Flask
 
-from gateway.api import bulk, docs, errors, files, hosts, jobs, operations, processes, requests, tokens
+from gateway.api import bulk, docs, errors, files, hosts, jobs, operations, processes, requests, tasks, tokens
 from gateway.auth import Authentication
 from gateway.config import Config
 from gateway.hosts import Hosts
@@ -13,6 +13,7 @@ from gateway.processes import Processes
 from gateway.service import JobService
 from gateway.store import Database, HostStore, Repository
 from gateway.sync import Ticker
+from gateway.tasks import TaskService
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Services:
     hosts: Hosts
     jobs: JobService
     processes: Processes
+    tasks: TaskService
     authentication: Authentication
     ticker: Ticker
 
@@ -38,7 +40,7 @@ def register(app: Flask, services: Services) -> None:
     requests.register(app)
     operations.register(app)
     api = docs.DescribedApi(app)
-    for part in (jobs, bulk, files, hosts, processes, tokens):
+    for part in (jobs, tasks, bulk, files, hosts, processes, tokens):
         api.register_blueprint(part.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(docs.blueprint)

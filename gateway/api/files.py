@@ -1,6 +1,6 @@
 """/api/jobs/{id}/stdout, stderr, script, files: what a job reads and writes, streamed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flask import Response, jsonify, request
@@ -25,8 +25,7 @@ PLAIN = {"schema": {"type": "string", "format": "binary"}}
 def log(query: dict[str, Any], job_id: str, stream: str) -> Response:
     """The job's standard output or error output, as bytes"""
     _, file = services().jobs.open_stream(principal(), job_id, stream)
-    start = _tail_start(file, query["tail"]) if "tail" in query else 0
-    return _send(file, "text/plain; charset=utf-8", start)
+    return send_log(file, query)
 
 
 @blueprint.get("/<job_id>/script")
@@ -56,6 +55,12 @@ def file(job_id: str, path: str) -> Response:
 
 def _entry(entry: FileEntry) -> dict[str, Any]:
     return {"path": entry.path, "size": entry.size, "mtime": rfc3339(entry.mtime)}
+
+
+def send_log(file: RemoteFile, query: Mapping[str, Any]) -> Response:
+    """A log, or the part of it that a StreamQuerySchema asks for."""
+    start = _tail_start(file, query["tail"]) if "tail" in query else 0
+    return _send(file, "text/plain; charset=utf-8", start)
 
 
 def _send(file: RemoteFile, content_type: str, start: int = 0) -> Response:

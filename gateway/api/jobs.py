@@ -4,12 +4,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import urlencode
 
 from flask import Response, g, jsonify, request
 
 from gateway.api.errors import ErrorSchema
-from gateway.api.requests import ApiBlueprint, principal, secured, services
+from gateway.api.requests import ApiBlueprint, next_page, principal, secured, services
 from gateway.api.schemas import (
     ActionSchema,
     EventSchema,
@@ -68,9 +67,7 @@ def list_jobs(query: dict[str, Any]) -> Response:
     response.set_etag(version, weak=True)
     response.headers["X-Total-Count"] = str(page.total)
     if page.next_cursor:
-        more = [(name, value) for name, value in request.args.items(multi=True) if name != "cursor"]
-        url = f"{request.path}?{urlencode([*more, ('cursor', page.next_cursor)])}"
-        response.headers["Link"] = f'<{services().config.gateway.base_url}{url}>; rel="next"'
+        response.headers["Link"] = next_page(page.next_cursor)
     if request.if_none_match.contains_weak(version):
         response.status_code = 304
     else:

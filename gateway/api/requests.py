@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, NoReturn, cast
+from urllib.parse import urlencode
 
 import marshmallow as ma
 from flask import Flask, Request, Response, current_app, g, request
@@ -37,6 +38,13 @@ def services() -> "Services":
 def principal() -> Principal:
     """Who asks. Set before any view of a `secured` blueprint runs."""
     return cast(Principal, g.principal)
+
+
+def next_page(cursor: object) -> str:
+    """The header `Link` of a list that goes on: this request's URL with another cursor."""
+    more = [(name, value) for name, value in request.args.items(multi=True) if name != "cursor"]
+    url = f"{request.path}?{urlencode([*more, ('cursor', cursor)])}"
+    return f'<{services().config.gateway.base_url}{url}>; rel="next"'
 
 
 def secured(blueprint: Blueprint) -> Blueprint:

@@ -7,13 +7,14 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates
 
-from gateway.model import STATUS_OF, STATUSES, Job, JobState
+from gateway.model import STATUS_OF, STATUSES, Job, JobState, Task
 from gateway.options import one_of, parse_size
 from gateway.store.repository import NEWEST, SORTS
 
 LARGEST = 2**31 - 1
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 WALL_TIME = re.compile(r"(?:(\d{1,6})-)?(\d{1,6}):([0-5]?\d):([0-5]?\d)\Z")
+TASK_ACTIONS = ("abort", "resubmit")
 ACTION_WORDS = ("abort", "hold", "release", "suspend", "continue", "resubmit", "execute")
 
 
@@ -98,6 +99,7 @@ class JobFields(Schema):
     priority = fields.Integer(strict=True, allow_none=True, validate=validate.Range(-LARGEST, LARGEST))
     stdout = text(4095, "file for the standard output")
     stderr = text(4095, "file for the error output")
+    array = text(100_000, 'tasks: "1-10", "1-100:5", "3,7,9-12", with "%4" behind it for four at once')
     description = text(10_000)
     extended_properties = fields.Dict(keys=Text(), allow_none=True, metadata={"description": "any JSON object"})
 
@@ -155,34 +157,39 @@ class ActionSchema(Schema):
         truthy={True}, falsy={False}, metadata={"description": "with resubmit: remove the old job's logs"}
     )
 
+    tasks = Text(
+        validate=validate.Length(max=100_000),
+        metadata={"description": 'with resubmit of an array: "failed", or such as "3,7"; default: all'},
+    )
+
     @post_load
     def _known(self, values: dict[str, Any], **_: Any) -> dict[str, Any]:
         word = values["action"].lower()
         if word not in ACTION_WORDS:
             raise ValidationError({"action": [f"Must be one of: {', '.join(ACTION_WORDS)}."]})
-        if "clean" in values and word != "resubmit":
-            raise ValidationError({"clean": ["goes with resubmit only"]})
+        if alien := [name for name in ("clean", "tasks") if name in values and word != "resubmit"]:
+            raise ValidationError({name: ["goes with resubmit only"] for name in alien})
         return values | {"action": word}
 
 
-class JobQuerySchema(Schema):
-    """Which jobs to list. An empty value counts as not given."""
+class TaskActionSchema(Schema):
+    """What is to happen to a task; any case."""
 
-    tag = Text()
+    action = fields.String(required=True, metadata={"enum": list(TASK_ACTIONS)})
+
+    @post_load
+    def _known(self, values: dict[str, Any], **_: Any) -> dict[str, Any]:
+        word = values["action"].lower()
+        if word not in TASK_ACTIONS:
+            raise ValidationError({"action": [f"Must be one of: {', '.join(TASK_ACTIONS)}."]})
+        return {"action": word}
+
+
+class ListQuerySchema(Schema):
+    """Which to list, by state. An empty value counts as not given."""
+
     status = fields.List(fields.String(), metadata={"description": f"any of {', '.join(STATUSES)}"})
     state = fields.List(fields.String())
-    host = Text()
-    name = Text()
-    queue = Text()
-    owner = Text(metadata={"description": "administrators only: a subject, or * for everybody"})
-    job_id = fields.List(Text(), metadata={"description": "repeatable"})
-    since = fields.AwareDateTime(format="iso", metadata={"description": "created at or after (RFC 3339)"})
-    until = fields.AwareDateTime(format="iso", metadata={"description": "created before (RFC 3339)"})
-    q = Text(metadata={"description": "a piece of the name, description or tag"})
-    sort = fields.String(validate=one_of(*SORTS, *(f"-{name}" for name in SORTS)), load_default="-number")
-    limit = fields.Integer(validate=validate.Range(1, NEWEST), load_default=NEWEST)
-    cursor = Text(metadata={"description": "from the Link header"})
-    format = fields.String(validate=one_of("short", "full"), load_default="full")
 
     @pre_load
     def _drop_empty(self, data: Any, **_: Any) -> dict[str, Any]:
@@ -198,6 +205,33 @@ class JobQuerySchema(Schema):
             wanted &= _states(values.pop("state"))
         narrowed = len(wanted) < len(JobState)
         return values | {"states": sorted(wanted) or ["none"] if narrowed else ()}
+
+
+class TaskQuerySchema(ListQuerySchema):
+    """Which tasks of an array to list."""
+
+    limit = fields.Integer(validate=validate.Range(1, NEWEST), load_default=NEWEST)
+    cursor = fields.Integer(
+        validate=validate.Range(0, LARGEST), load_default=0, metadata={"description": "from the Link header"}
+    )
+
+
+class JobQuerySchema(ListQuerySchema):
+    """Which jobs to list."""
+
+    tag = Text()
+    host = Text()
+    name = Text()
+    queue = Text()
+    owner = Text(metadata={"description": "administrators only: a subject, or * for everybody"})
+    job_id = fields.List(Text(), metadata={"description": "repeatable"})
+    since = fields.AwareDateTime(format="iso", metadata={"description": "created at or after (RFC 3339)"})
+    until = fields.AwareDateTime(format="iso", metadata={"description": "created before (RFC 3339)"})
+    q = Text(metadata={"description": "a piece of the name, description or tag"})
+    sort = fields.String(validate=one_of(*SORTS, *(f"-{name}" for name in SORTS)), load_default="-number")
+    limit = fields.Integer(validate=validate.Range(1, NEWEST), load_default=NEWEST)
+    cursor = Text(metadata={"description": "from the Link header"})
+    format = fields.String(validate=one_of("short", "full"), load_default="full")
 
 
 LISTS = ("status", "state", "job_id")
@@ -246,6 +280,14 @@ class JobSchema(Schema):
     working_directory = fields.String(required=True, allow_none=True)
     description = fields.String(required=True, allow_none=True)
     extended_properties = fields.Dict(required=True)
+    array = fields.String(required=True, allow_none=True, metadata={"example": "1-100:5%4"})
+    tasks = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(),
+        required=True,
+        allow_none=True,
+        metadata={"description": "of an array: how many in all (`total`), and in each state"},
+    )
     resubmitted_from = fields.String(
         required=True, allow_none=True, metadata={"description": "job_id of the job that this one repeats"}
     )
@@ -303,9 +345,52 @@ def job_json(job: Job, base_url: str, asked_at: datetime | None, at: datetime) -
         "working_directory": job.working_directory,
         "description": job.description,
         "extended_properties": job.extended_properties,
+        "array": job.array,
+        "tasks": task_counts(job),
         "resubmitted_from": job.resubmitted_from,
         "warnings": job.warnings,
         **runtime_attributes(job, at),
+    }
+
+
+def task_counts(job: Job) -> dict[str, int] | None:
+    """How many tasks an array has, and how many are in each state; a portal's progress bar."""
+    return {"total": sum(job.task_counts.values()), **job.task_counts} if job.array else None
+
+
+class TaskSchema(Schema):
+    """A task of an array."""
+
+    task_id = fields.Integer(required=True)
+    job_id = fields.String(required=True, metadata={"description": "of the array"})
+    stdout_path = fields.String(required=True, metadata={"description": "URL of the standard output"})
+    stderr_path = fields.String(required=True, metadata={"description": "URL of the error output"})
+    status = fields.String(required=True, metadata={"enum": list(STATUSES)})
+    state = fields.String(required=True, metadata={"enum": [state.value for state in JobState]})
+    native_state = fields.String(required=True, allow_none=True)
+    exit_code = fields.Integer(required=True, allow_none=True)
+    signal = fields.Integer(required=True, allow_none=True)
+    reason = fields.String(required=True, allow_none=True)
+    start_time = fields.String(required=True, allow_none=True, metadata={"example": "2015-01-07 15:00:11"})
+    end_time = fields.String(required=True, allow_none=True, metadata={"example": "2015-01-07 15:01:11"})
+
+
+def task_json(job: Job, task: Task, base_url: str) -> dict[str, Any]:
+    """A task as TaskSchema."""
+    url = f"{base_url}/api/jobs/{job.job_id}/tasks/{task.task_id}"
+    return {
+        "task_id": task.task_id,
+        "job_id": job.job_id,
+        "stdout_path": f"{url}/stdout",
+        "stderr_path": f"{url}/stderr",
+        "status": task.state.status,
+        "state": task.state.value,
+        "native_state": task.native_state,
+        "exit_code": task.exit_code,
+        "signal": task.signal,
+        "reason": task.reason,
+        "start_time": task.start_time.isoformat(" ", "seconds")[:19] if task.start_time else None,
+        "end_time": task.end_time.isoformat(" ", "seconds")[:19] if task.end_time else None,
     }
 
 

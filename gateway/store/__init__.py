@@ -3,6 +3,7 @@
 from gateway.store.database import Database, now
 from gateway.store.hosts import HostRecord, HostStore
 from gateway.store.repository import Event, JobFilter, KeyTaken, Page, Repository
+from gateway.store.tasks import TaskFilter
 from gateway.store.tokens import TokenStore
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "KeyTaken",
     "Page",
     "Repository",
+    "TaskFilter",
     "TokenStore",
     "now",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
@@ -31,9 +32,10 @@ from sqlalchemy import (
 )
 
 from gateway.errors import NotFound, Unprocessable
-from gateway.model import FINAL_STATES, Job, JobState, LiveJob
+from gateway.model import FINAL_STATES, Job, JobState, LiveJob, Task
 from gateway.store.database import Database, insert_unless_there, now
-from gateway.store.tables import BEGIN, begin_of_tag, events, idempotency_keys, jobs, scripts
+from gateway.store.tables import BEGIN, begin_of_tag, events, idempotency_keys, jobs, scripts, tasks
+from gateway.store.tasks import TASK_COLUMNS, TaskFilter, add_tasks, task_conditions, write_tasks
 
 JOB_COLUMNS = [jobs.c[declared.name] for declared in fields(Job)]
 # Built once: making such a statement takes longer than running it.
@@ -193,15 +195,42 @@ class Repository:
         with self.database.reading() as connection:
             return connection.execute(select(scripts.c.script).where(scripts.c.number == number)).scalar_one()
 
-    def change_jobs(self, changes: Iterable[tuple[Job | LiveJob, Mapping[str, Any]]]) -> list[tuple[Job, JobState]]:
+    def live_tasks(self, host: str) -> dict[int, dict[int, Task]]:
+        """The tasks of a host's live arrays whose truth is still to come, by the job's number and the task's."""
+        where = (jobs.c.host == host, jobs.c.state.in_(LIVE), jobs.c.native_id.is_not(None), jobs.c.array.is_not(None))
+        query = select(*TASK_COLUMNS).join(jobs).where(*where, tasks.c.state.in_(LIVE))
+        found: dict[int, dict[int, Task]] = defaultdict(dict)
+        with self.database.reading() as connection:
+            for row in connection.execute(query):
+                found[row[0]][row[1]] = Task._make(row)
+        return found
+
+    def tasks(self, number: int, wanted: TaskFilter) -> list[Task]:
+        """Tasks of an array, in the order of their numbers."""
+        query = select(*TASK_COLUMNS).where(tasks.c.number == number, *task_conditions(wanted))
+        query = query.order_by(tasks.c.task_id).limit(wanted.limit)
+        with self.database.reading() as connection:
+            return [Task._make(row) for row in connection.execute(query)]
+
+    def change_jobs(
+        self,
+        changes: Iterable[tuple[Job | LiveJob, Mapping[str, Any]]],
+        task_changes: Mapping[int, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
+    ) -> list[tuple[Job, JobState]]:
         """Write what changed, in one transaction: pairs of a job and its new columns. A job whose state another process
-        has changed since is left alone. Gives the jobs whose state changed, each with its state before."""
+        has changed since is left alone. Gives the jobs whose state changed, each with its state before.
+
+        `task_changes` are the new columns of tasks, each with its `task_id`, by the number of an array that is among
+        the jobs; what follows from its tasks is written as well."""
         # In the order of their numbers, so that two who write about the same jobs do not wait for each other in a ring.
         wanted = {job.number: (job, values) for job, values in sorted(changes, key=lambda change: change[0].number)}
         if not wanted:
             return []
         at = now()
         with self.database.writing() as connection:
+            for number, rows in sorted(task_changes.items()):
+                job, values = wanted[number]
+                wanted[number] = (job, {**values, **write_tasks(connection, number, rows)})
             moving = {number: change for number, change in wanted.items() if _moves(*change)}
             before = {job.number: job.state for job in self._as_seen(connection, moving)}
             _write_all(connection, wanted.values(), at)
@@ -210,9 +239,10 @@ class Repository:
                 connection.execute(INSERT_EVENT, [_event(job, was, at) for job, was in moved])
         return moved
 
-    def change_job(self, job: Job, **values: Any) -> Job:
-        """Write one job's new columns, unless another process has changed its state since. Gives the job as it is.
-        Raises NotFound where it was deleted meanwhile."""
+    def change_job(self, job: Job, new_tasks: Iterable[int] = (), **values: Any) -> Job:
+        """Write one job's new columns, unless another process has changed its state since; `new_tasks` are the numbers
+        of an array's tasks, which begin in the job's state. Gives the job as it is. Raises NotFound where it was
+        deleted meanwhile."""
         changed = replace(job, **values, updated_at=now())
         with self.database.writing() as connection:
             names = (*values, "updated_at", *(("job_id",) if "native_id" in values else ()))
@@ -222,6 +252,7 @@ class Repository:
             }
             if connection.execute(_update_if_as_seen(names), row).rowcount != 1:
                 return self._job(connection, jobs.c.number == job.number)
+            add_tasks(connection, changed, new_tasks)
             if changed.state != job.state:
                 connection.execute(INSERT_EVENT, _event(changed, job.state, changed.updated_at))
         return changed

@@ -63,7 +63,7 @@ from gateway.errors import (
     NotFound,
     RefusedByScheduler,
 )
-from gateway.model import JobReport, JobSpec, JobState, Resources, Submitted
+from gateway.model import JobReport, JobSpec, JobState, Resources, Submitted, TaskReport, task_range
 from gateway.transport import Command, CommandResult, Transport
 
 T = TypeVar("T")
@@ -99,6 +99,7 @@ class Driver:
         self.patience = patience
         self.submitted: list[str] = []
         self.told: dict[str, JobReport] = {}
+        self.tasks: dict[str, dict[int, TaskReport | None]] = {}
 
     def spec(self, script: str, **more: Any) -> JobSpec:
         values = {"uuid": str(uuid.uuid4()), "account": self.account, "working_directory": self.workspace}
@@ -110,19 +111,57 @@ class Driver:
     def hand_over(self, spec: JobSpec) -> Submitted:
         submitted = self.backend.submit(spec)
         self.submitted.append(submitted.native_id)
+        if spec.array:
+            self.tasks[submitted.native_id] = dict.fromkeys(spec.array.ids)
         return submitted
 
     def report(self, job: Submitted) -> JobReport | None:
         """What `query` says, or what `abort` said, as a gateway would know it."""
         if job.native_id in self.told:
             return self.told[job.native_id]
-        return self.backend.query([job.native_id], self.account).get(job.native_id)
+        return self.backend.query(alone(job.native_id), self.account).get(job.native_id)
 
     def abort(self, job: Submitted) -> None:
         report = self.backend.control("abort", job.native_id, self.account)
-        if report:
+        if report and job.native_id in self.tasks:
+            self._learn(job, report)
+        elif report:
             assert report.native_id == job.native_id
             self.told[job.native_id] = report
+
+    def abort_tasks(self, job: Submitted, *tasks: int) -> None:
+        if report := self.backend.abort_tasks(job.native_id, tasks, self.account):
+            self._learn(job, report)
+
+    def states(self, job: Submitted) -> dict[int, JobState | None]:
+        """What is known of an array's tasks by now, as a gateway would know it: None for what was never mentioned."""
+        known = self.tasks[job.native_id]
+        live = [task for task, report in known.items() if report is None or not report.state.final]
+        if live and (report := self.backend.query({job.native_id: live}, self.account).get(job.native_id)):
+            self._learn(job, report)
+        return {task: report.state if report else None for task, report in known.items()}
+
+    def _learn(self, job: Submitted, report: JobReport) -> None:
+        """What has ended stays as it ended."""
+        assert report.native_id == job.native_id
+        known = self.tasks[job.native_id]
+        live = {task for task, report in known.items() if report is None or not report.state.final}
+        known.update({task: told for task, told in report.tasks.items() if task in live})
+
+    def until_tasks(
+        self, job: Submitted, accept: Callable[[dict[int, JobState | None]], bool]
+    ) -> dict[int, JobState | None]:
+        return self.eventually(
+            lambda: (states := self.states(job)) and accept(states) and states, lambda: self.states(job)
+        )
+
+    def all_ended(self, job: Submitted) -> dict[int, TaskReport]:
+        self.until_tasks(job, lambda states: all(state and state.final for state in states.values()))
+        return {task: report for task, report in self.tasks[job.native_id].items() if report}
+
+    def task_log(self, job: Submitted, task: int) -> bytes:
+        assert job.stdout_file
+        return self.read(job.stdout_file.replace("{task_id}", str(task)))
 
     def until(self, job: Submitted, accept: Callable[[JobReport], bool], patience: float | None = None) -> JobReport:
         """Ask until the report is as wished. A job that the scheduler does not mention for a while is waited for."""
@@ -178,6 +217,11 @@ class Driver:
                 self.backend.control("abort", native_id, self.account)
 
 
+def alone(*native_ids: str) -> dict[str, tuple[int, ...]]:
+    """Jobs that are no arrays, as `query` is asked about them."""
+    return dict.fromkeys(native_ids, ())
+
+
 BEAT = "#!/bin/sh\nwhile :; do echo x >> beat; sleep 0.1; done\n"
 
 
@@ -199,6 +243,8 @@ class BackendContract:
     """One that a user may ask for; Slurm and Grid Engine let users lower it only."""
     gpus: int | None = None
     """How many may be asked for; None where the host has none."""
+    irregular_arrays = True
+    """An array may be any list of numbers; otherwise only a range with a step."""
     same_uuid_same_job = False
     """The backend itself recognises a uuid that it has been given before."""
 
@@ -351,12 +397,12 @@ class BackendContract:
 
     def test_unknown_id_is_absent(self, jobs: Driver) -> None:
         job, _ = jobs.run("#!/bin/sh\n")
-        assert jobs.backend.query([self.unknown_id], jobs.account) == {}
-        answer = jobs.backend.query([self.unknown_id, job.native_id], jobs.account)
+        assert jobs.backend.query(alone(self.unknown_id), jobs.account) == {}
+        answer = jobs.backend.query(alone(self.unknown_id, job.native_id), jobs.account)
         assert set(answer) == {job.native_id}
 
     def test_asking_about_nothing(self, backend: Backend, account: str) -> None:
-        assert backend.query([], account) == {}
+        assert backend.query({}, account) == {}
 
     def test_unknown_id_cannot_be_controlled(self, backend: Backend, account: str) -> None:
         with pytest.raises(NotFound):
@@ -364,7 +410,7 @@ class BackendContract:
 
     @pytest.mark.parametrize("native_id", ["--help", "$(id)", "1;id", "", "0", "\u0661", "1\n2", "9" * 40])
     def test_hostile_id_is_unknown(self, backend: Backend, account: str, native_id: str) -> None:
-        assert backend.query([native_id], account) == {}
+        assert backend.query(alone(native_id), account) == {}
         with pytest.raises(NotFound):
             backend.control("abort", native_id, account)
 
@@ -400,7 +446,7 @@ class BackendContract:
         ran = jobs.run_or_refused("#!/bin/sh\nexit 6\n", name=HOSTILE[kind].format(mark=mark))
         if ran:
             assert (ran[1].state, ran[1].exit_code) == (JobState.FAILED, 6)
-            both = jobs.backend.query([plain.native_id, ran[0].native_id], jobs.account)
+            both = jobs.backend.query(alone(plain.native_id, ran[0].native_id), jobs.account)
             assert set(both) <= {plain.native_id, ran[0].native_id}
         assert jobs.ended(plain).exit_code == 5
         assert not jobs.exists(mark)
@@ -450,7 +496,7 @@ class BackendContract:
         for action in sorted(jobs.backend.capabilities.actions):
             with pytest.raises((NotFound, Forbidden)):
                 jobs.backend.control(action, job.native_id, other)
-        assert jobs.backend.query([job.native_id], other) == {}
+        assert jobs.backend.query(alone(job.native_id), other) == {}
         assert jobs.backend.find(spec.uuid, other) is None
         assert jobs.ended(job).exit_code == 4
 
@@ -480,7 +526,7 @@ class BackendContract:
             with pytest.raises(HostDown):
                 jobs.backend.submit(spec)
             for ask in (
-                lambda: jobs.backend.query([job.native_id], jobs.account),
+                lambda: jobs.backend.query(alone(job.native_id), jobs.account),
                 lambda: jobs.backend.find(spec.uuid, jobs.account),
                 lambda: jobs.backend.cluster(),
             ):
@@ -497,7 +543,7 @@ class BackendContract:
         jobs.in_state(job, JobState.RUNNING)
         with self._given(trouble, getattr(self, trouble)(jobs.backend)) as backend:
             with pytest.raises(InvalidSchedulerAnswer):
-                backend.query([job.native_id], jobs.account)
+                backend.query(alone(job.native_id), jobs.account)
             with pytest.raises(InvalidSchedulerAnswer):
                 backend.find(spec.uuid, jobs.account)
 
@@ -593,6 +639,119 @@ class BackendContract:
         jobs.backend.control("continue", job.native_id, jobs.account)
         jobs.in_state(job, JobState.RUNNING)
         jobs.eventually(lambda: self._beats(jobs) > count)
+
+    # --- arrays -------------------------------------------------------------------------------------------------------
+
+    def test_array(self, jobs: Driver) -> None:
+        self._field(jobs, "array")
+        script = "#!/bin/sh\necho $JOBGATE_TASK_ID $SGE_TASK_ID\necho $JOBGATE_TASK_ID >&2\n"
+        script += "[ $JOBGATE_TASK_ID != 6 ] || exit 3\n"
+        job = jobs.submit(script, array=task_range("2-10:2"), name="many")
+        ended = jobs.all_ended(job)
+        codes = {task: (report.state, report.exit_code) for task, report in ended.items()}
+        assert codes == dict.fromkeys((2, 4, 8, 10), (JobState.FINISHED, 0)) | {6: (JobState.FAILED, 3)}
+        assert job.stderr_file
+        for task, report in ended.items():
+            assert jobs.task_log(job, task).decode() == f"{task} {task}\n"
+            assert jobs.read(job.stderr_file.replace("{task_id}", str(task))).decode() == f"{task}\n"
+            assert report.native_state
+            assert report.start_time
+            assert report.end_time
+            assert report.start_time <= report.end_time
+
+    def test_array_of_one(self, jobs: Driver) -> None:
+        self._field(jobs, "array")
+        job = jobs.submit("#!/bin/sh\necho $JOBGATE_TASK_ID\n", array=task_range("37"))
+        assert jobs.all_ended(job)[37].state is JobState.FINISHED
+        assert jobs.task_log(job, 37) == b"37\n"
+
+    def test_array_of_an_irregular_list(self, jobs: Driver) -> None:
+        """Some schedulers know ranges only; they say so."""
+        self._field(jobs, "array")
+        spec = jobs.spec("#!/bin/sh\n", array=task_range("3,7,9-11"))
+        if not self.irregular_arrays:
+            with pytest.raises(RefusedByScheduler) as refused:
+                jobs.backend.submit(spec)
+            assert set(refused.value.errors) == {"array"}
+            return
+        job = jobs.hand_over(spec)
+        assert {report.state for report in jobs.all_ended(job).values()} == {JobState.FINISHED}
+
+    def test_array_with_so_many_at_once(self, jobs: Driver) -> None:
+        self._field(jobs, "array")
+        script = "#!/bin/sh\necho begin >> order; sleep 1; echo end >> order\n"
+        job = jobs.submit(script, array=task_range("1-3%1"))
+        jobs.all_ended(job)
+        assert jobs.read(f"{jobs.workspace}/order").decode().split() == ["begin", "end"] * 3
+
+    def test_array_runs_any_script_as_given(self, jobs: Driver) -> None:
+        self._field(jobs, "array")
+        script = "#!/usr/bin/env python3\nimport os\nprint(os.environ['JOBGATE_TASK_ID'], '$HOME `id`', flush=True)\n"
+        script += "os.kill(os.getpid(), 9)\n"
+        job = jobs.submit(script, array=task_range("1-2"), environment={"A": "x'y"})
+        ended = jobs.all_ended(job)
+        assert {(report.exit_code, report.signal) for report in ended.values()} == {(137, 9)}
+        assert jobs.task_log(job, 2).decode() == "2 $HOME `id`\n"
+
+    def test_array_with_logs_of_its_own(self, jobs: Driver) -> None:
+        """Each task's has the task's number behind its name."""
+        self._field(jobs, "array", "stdout")
+        job = jobs.submit("#!/bin/sh\necho $JOBGATE_TASK_ID\n", array=task_range("1-2"), stdout="my log")
+        jobs.all_ended(job)
+        assert job.stdout_file == f"{jobs.workspace}/my log.{{task_id}}"
+        assert [jobs.task_log(job, task) for task in (1, 2)] == [b"1\n", b"2\n"]
+
+    def test_array_is_found_by_its_uuid(self, jobs: Driver) -> None:
+        self._field(jobs, "array")
+        spec = jobs.spec("#!/bin/sh\nsleep 600\n", array=task_range("5-7"))
+        job = jobs.hand_over(spec)
+        jobs.until_tasks(job, lambda states: JobState.RUNNING in states.values())
+        found = jobs.eventually(lambda: jobs.backend.find(spec.uuid, jobs.account))
+        assert found.native_id == job.native_id
+        assert (found.stdout_file, found.stderr_file) == (job.stdout_file, job.stderr_file)
+
+    def test_abort_an_array(self, jobs: Driver) -> None:
+        self._field(jobs, "array")
+        job = jobs.submit("#!/bin/sh\nsleep 600\n", array=task_range("1-6%2"))
+        jobs.until_tasks(job, lambda states: list(states.values()).count(JobState.RUNNING) == 2)
+        jobs.abort(job)
+        assert {report.state for report in jobs.all_ended(job).values()} == {JobState.CANCELLED}
+
+    def test_abort_single_tasks(self, jobs: Driver) -> None:
+        """One that runs and one that waits; the others go on."""
+        self._field(jobs, "array")
+        script = "#!/bin/sh\nwhile [ ! -e go ]; do sleep 0.2; done\n"
+        job = jobs.submit(script, array=task_range("1-4%1"))
+        jobs.until_tasks(job, lambda states: states[1] is JobState.RUNNING and states[2] is JobState.QUEUED)
+        jobs.abort_tasks(job, 1)
+        jobs.until_tasks(job, lambda states: states[1] is JobState.CANCELLED and states[2] is JobState.RUNNING)
+        with suppress(Conflict):  # a scheduler may say that it cannot: then the task runs
+            jobs.abort_tasks(job, 4)
+            jobs.until_tasks(job, lambda states: states[4] is JobState.CANCELLED)
+        jobs.shell(f"touch {shlex.quote(jobs.workspace)}/go")
+        ended = jobs.all_ended(job)
+        assert [ended[task].state for task in (1, 2, 3)] == [JobState.CANCELLED, JobState.FINISHED, JobState.FINISHED]
+
+    def test_array_submitted_held(self, jobs: Driver) -> None:
+        self._field(jobs, "array", "hold")
+        self._action(jobs, "release")
+        job = jobs.submit("#!/bin/sh\n", array=task_range("1-2"), hold=True)
+        jobs.until_tasks(job, lambda states: set(states.values()) == {JobState.HELD})
+        jobs.backend.control("release", job.native_id, jobs.account)
+        assert {report.state for report in jobs.all_ended(job).values()} == {JobState.FINISHED}
+
+    def test_nobody_elses_tasks(self, jobs: Driver, other_account: str | None) -> None:
+        self._field(jobs, "array")
+        other = self._given("other_account", other_account)
+        job = jobs.submit("#!/bin/sh\nsleep 600\n", array=task_range("1-2"))
+        jobs.until_tasks(job, lambda states: JobState.RUNNING in states.values())
+        with pytest.raises((NotFound, Forbidden)):
+            jobs.backend.abort_tasks(job.native_id, [1], other)
+        assert jobs.backend.query({job.native_id: [1, 2]}, other) == {}
+
+    def test_a_job_that_is_no_array_has_no_task(self, jobs: Driver) -> None:
+        job, _ = jobs.run("#!/bin/sh\necho ${JOBGATE_TASK_ID-unset}\n")
+        assert jobs.output(job) == b"unset\n"
 
     # --- in the tests' words ------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import stat
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -36,6 +36,7 @@ from gateway import (
     NotFound,
     RefusedByScheduler,
     Submitted,
+    TaskReport,
     hookimpl,
     option,
 )
@@ -62,7 +63,7 @@ class LocalBackend(Backend):
     name = "local"
     local_only = True
     capabilities = Capabilities(
-        fields=frozenset({"nodes", "cores", "wall_time", "hold", "priority", "stdout", "stderr"}),
+        fields=frozenset({"nodes", "cores", "wall_time", "hold", "priority", "stdout", "stderr", "array"}),
         actions=frozenset({"abort", "hold", "release", "suspend", "continue"}),
         needs_operator=False,
     )
@@ -82,16 +83,23 @@ class LocalBackend(Backend):
             home = self.host.transport.home(spec.account)
             directory = self._working_directory(spec, home)
             with self._spool() as queue:
-                job = spool.add(queue, _row(spec, directory, home if self.host.shared_account else None))
+                row = _row(spec, directory, home if self.host.shared_account else None)
+                job = spool.add(queue, row, spec.array.ids if spec.array else ())
         self._dispatch()
-        return Submitted(str(job["id"]), job["working_directory"], job["stdout"], job["stderr"])
+        report = _report(job)
+        return Submitted(report.native_id, job["working_directory"], report.stdout_file, report.stderr_file)
 
-    def query(self, native_ids: Collection[str], account: str | None) -> Mapping[str, JobReport]:
+    def query(self, jobs: Mapping[str, Collection[int]], account: str | None) -> Mapping[str, JobReport]:
         self._dispatch()
-        numbers = [number for native_id in native_ids if (number := _number(native_id))]
+        numbers = [number for native_id in jobs if (number := _number(native_id))]
         with self._spool() as queue:
-            jobs = spool.get(queue, numbers)
-        return {str(job["id"]): _report(job) for job in jobs if account in (None, job["account"])}
+            found = [job for job in spool.get(queue, numbers) if account in (None, job["account"])]
+            reports = {str(job["id"]): _report(job) for job in found}
+            for native_id, report in reports.items():
+                if tasks := jobs[native_id]:
+                    rows = spool.tasks_of(queue, int(native_id), list(tasks))
+                    reports[native_id] = replace(report, tasks={row["task"]: _task(row) for row in rows})
+        return reports
 
     def find(self, uuid: str, account: str) -> JobReport | None:
         with self._spool() as queue:
@@ -99,10 +107,16 @@ class LocalBackend(Backend):
         return _report(job) if job and job["account"] == account else None
 
     def control(self, action: str, native_id: str, account: str) -> None:
+        self._control(action, native_id, account)
+
+    def abort_tasks(self, native_id: str, tasks: Collection[int], account: str) -> None:
+        self._control("abort", native_id, account, list(tasks))
+
+    def _control(self, action: str, native_id: str, account: str, tasks: list[int] | None = None) -> None:
         number = _number(native_id)
         try:
             with self._spool() as queue:
-                spool.control(queue, action, number or 0, account)
+                spool.control(queue, action, number or 0, account, tasks)
         except spool.NoSuchJob:
             raise NotFound(f"the scheduler has no job {native_id}") from None
         except spool.WrongState as problem:
@@ -252,6 +266,7 @@ def _row(spec: JobSpec, directory: str, home: str | None) -> dict[str, object]:
         "working_directory": directory,
         "stdout": os.path.join(directory, spec.stdout) if spec.stdout else None,  # noqa: PTH118
         "stderr": os.path.join(directory, spec.stderr) if spec.stderr else None,  # noqa: PTH118
+        "at_once": spec.array.at_once if spec.array else None,
         "append": bool(spec.stdout) | bool(spec.stderr) << 1,
         "environment": environment.encode(),
         "script": spec.script.encode(),
@@ -278,11 +293,25 @@ def _report(job: Any) -> JobReport:
         raise InvalidSchedulerAnswer(f"the spool's entry of job {job['id']} cannot be read: {problem}") from None
 
 
+def _task(row: Any) -> TaskReport:
+    report = _report(row)
+    return TaskReport(
+        report.state,
+        report.native_state,
+        report.exit_code,
+        report.signal,
+        report.reason,
+        report.start_time,
+        report.end_time,
+    )
+
+
 def _readable(job: Any) -> JobReport:
+    array = job["state"] == "array"
     known = job["state"] in set(JobState)
     return JobReport(
         native_id=str(job["id"]),
-        state=JobState(job["state"]) if known else JobState.UNKNOWN,
+        state=JobState.QUEUED if array else JobState(job["state"]) if known else JobState.UNKNOWN,
         native_state=job["state"],
         uuid=job["uuid"],
         exit_code=job["exit_code"],
@@ -293,8 +322,8 @@ def _readable(job: Any) -> JobReport:
         start_time=_time(job["started_at"]),
         end_time=_time(job["ended_at"]),
         working_directory=job["working_directory"],
-        stdout_file=job["stdout"],
-        stderr_file=job["stderr"],
+        stdout_file=f"{job['stdout']}.{{task_id}}" if array else job["stdout"],
+        stderr_file=f"{job['stderr']}.{{task_id}}" if array else job["stderr"],
     )
 
 

@@ -11,9 +11,11 @@ from gateway import (
     Directive,
     JobSpec,
     RefusedByScheduler,
+    compact,
     contradictions,
     directive_lines,
     in_folder,
+    task_script,
 )
 
 # sbatch(1): the short forms that a script may use for what a request can ask as well
@@ -31,7 +33,8 @@ LONG = {
     "D": "chdir",
 }
 FLAGS = frozenset({"hold"})
-TIME = {"SLURM_TIME_FORMAT": "%s"}  # squeue(1), sacct(1): seconds of the epoch, whatever the cluster's time zone
+# squeue(1), sacct(1): seconds of the epoch, whatever the cluster's time zone, and the tasks of an array in full
+SHOWN = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
 QUEUE_FORMAT = "%i|%T|%r|%D|%C|%P|%S"
 MEMORY = "JobArrayID State Reason NumNodes NumCPUs Partition StartTime EndTime exit_code"
 MEMORY_FORMAT = ",".join(f"{name}:|" for name in MEMORY.split())
@@ -66,9 +69,10 @@ def plan(spec: JobSpec) -> Plan:
     directives = script_directives(spec.script)
     said = {directive.option for directive in directives}
     asked = requested(spec)
-    logs = {} if "array" in said else _logs(spec, said)
+    own_array = "array" in said and not spec.array
+    logs = {} if own_array else _logs(spec, said)
     options = [f"--{name}={value}" if value else f"--{name}" for name, value in {**logs, **asked}.items()]
-    show = "array" in said or bool(said & {"output", "error", "chdir", "job-name"} - asked.keys())
+    show = own_array or bool(said & {"output", "error", "chdir", "job-name"} - asked.keys())
     stdout, stderr = asked.get("output") or logs.get("output"), asked.get("error") or logs.get("error")
     warnings = contradictions(directives, {**asked, "comment": spec.uuid})
     return Plan((*options, f"--comment={spec.uuid}"), stdout, stderr, show, warnings)
@@ -95,8 +99,9 @@ def requested(spec: JobSpec) -> dict[str, str]:
         "time": wall_time(asks.wall_time) if asks.wall_time else None,
         "hold": "" if spec.hold else None,
         "nice": _text(-spec.priority or None),
-        "output": spec.stdout and pattern(spec.working_directory, _escaped(spec.stdout)),
-        "error": spec.stderr and pattern(spec.working_directory, _escaped(spec.stderr)),
+        "array": str(spec.array) if spec.array else None,
+        "output": spec.stdout and pattern(spec.working_directory, _escaped(spec.stdout) + _of_task(spec)),
+        "error": spec.stderr and pattern(spec.working_directory, _escaped(spec.stderr) + _of_task(spec)),
     }
     return {name: value for name, value in options.items() if value is not None}
 
@@ -116,7 +121,13 @@ def _logs(spec: JobSpec, said: set[str]) -> dict[str, str]:
         return {}
     name = "%x" if "job-name" in said and spec.name == DEFAULT_NAME else file_name(spec.name)
     folder = spec.working_directory
-    return {"output": pattern(folder, f"{name}.o%j"), "error": pattern(folder, f"{name}.e%j")}
+    number = f"%A{_of_task(spec)}" if spec.array else "%j"
+    return {"output": pattern(folder, f"{name}.o{number}"), "error": pattern(folder, f"{name}.e{number}")}
+
+
+def _of_task(spec: JobSpec) -> str:
+    """What tells the logs of an array's tasks apart."""
+    return ".%a" if spec.array else ""
 
 
 def pattern(folder: str | None, path: str) -> str:
@@ -137,7 +148,8 @@ def expand(pattern: str | None, folder: str, native_id: str) -> str | None:
     """The file behind a pattern of ours."""
     if pattern is None:
         return None
-    name = re.sub("%[%j]", lambda m: {"%%": "%", "%j": native_id}[m[0]], pattern)
+    values = {"%%": "%", "%j": native_id, "%A": native_id, "%a": "{task_id}"}
+    name = re.sub("%[%jAa]", lambda match: values[match[0]], pattern)
     return name if name.startswith("/") else f"{folder.rstrip('/')}/{name}"
 
 
@@ -183,7 +195,15 @@ def submit(spec: JobSpec, plan: Plan) -> Command:
     if plan.show:
         sbatch = ("/bin/sh", "-c", SUBMIT_AND_SHOW, "sh", *sbatch)
     argv = in_folder(spec.working_directory, sbatch)
-    return Command(argv, stdin=spec.script.encode(), environment=spec.environment)
+    return Command(argv, stdin=runs(spec).encode(), environment=spec.environment)
+
+
+def runs(spec: JobSpec) -> str:
+    """What sbatch is given to run; what is no script it is to refuse itself."""
+    if spec.array is None or not spec.script.startswith("#!"):
+        return spec.script
+    lines = dict.fromkeys(directive.line for directive in script_directives(spec.script))
+    return task_script(spec.script, "SLURM_ARRAY_TASK_ID", lines)
 
 
 def queue(account: str | None) -> Command:
@@ -217,6 +237,10 @@ def show(native_id: str) -> Command:
     return _query("scontrol", "show", "job", native_id)
 
 
+def abort_tasks(native_id: str, tasks: Sequence[int]) -> Command:
+    return Command(("scancel", f"{native_id}_[{compact(tasks)}]"), repeatable=True)
+
+
 def control(action: str, native_id: str) -> Command:
     words = {"hold": "hold", "release": "release", "suspend": "suspend", "continue": "resume"}
     argv = ("scancel", native_id) if action == "abort" else ("scontrol", words[action], native_id)
@@ -224,7 +248,7 @@ def control(action: str, native_id: str) -> Command:
 
 
 def _query(*argv: str) -> Command:
-    return Command(argv, repeatable=True, environment=TIME)
+    return Command(argv, repeatable=True, environment=SHOWN)
 
 
 def _of(account: str | None) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -17,6 +18,8 @@ from gateway import (
     OutcomeUnknown,
     Queue,
     RefusedByScheduler,
+    TaskReport,
+    task_range,
 )
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,7 @@ STATES = {
 }
 HELD_REASONS = frozenset({"JobHeldUser", "JobHeldAdmin"})
 NO_REASON = frozenset({"None", "", "(null)"})
+UNSET = str(2**32 - 2)  # "%a" in a log's name, before there is a task (24.11)
 # Of an array's tasks the first of these that occurs is the array's state.
 ARRAY_ORDER = (
     JobState.RUNNING,
@@ -72,6 +76,7 @@ CUT_OFF = re.compile(
 )
 NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
 TOO_LATE = re.compile(r"already (completing|completed|finished)|has finished", re.IGNORECASE)
+ARRAY_TASK = re.compile(r"^JobId=\d+ ArrayJobId=\d+ ArrayTaskId=(\S+)", re.MULTILINE)
 PATHS = re.compile(r"^   (WorkDir|StdOut|StdErr)=(.*)$", re.MULTILINE)
 
 _told: set[str] = set()
@@ -109,7 +114,16 @@ def submitted(output: str, result: CommandResult) -> Answer:
 def paths(shown: str) -> dict[str, str]:
     """WorkDir, StdOut and StdErr of `scontrol show job`. The first line holds the job's name, which may try to look
     like them; the last word on each is Slurm's own."""
-    return {key: value for key, value in PATHS.findall(shown) if value and value != "(null)"}
+    known = {key: value for key, value in PATHS.findall(shown) if value and value != "(null)"}
+    tasks = ARRAY_TASK.findall(shown)
+    return {key: _of_any_task(path, tasks[-1]) for key, path in known.items()} if tasks else known
+
+
+def _of_any_task(path: str, task: str) -> str:
+    """The file's name with `{task_id}` where it has, at last, the number of the task that was shown."""
+    number = UNSET if UNSET in path else task
+    before, found, behind = path.rpartition(number)
+    return f"{before}{{task_id}}{behind}" if found and number.isdigit() else path
 
 
 def found(report: JobReport, uuid: str, shown: CommandResult) -> JobReport:
@@ -187,7 +201,7 @@ def _report(
     code, signal = _exit(exit_code) if state.final else (None, None)
     unset = code == 0 and signal is None and state != JobState.FINISHED  # 0:0 where the job did not end by itself
     return JobReport(
-        native_id=re.split("[_+]", native_id)[0],
+        native_id=native_id,
         state=state,
         native_state=native_state,
         exit_code=None if unset else code,
@@ -230,13 +244,40 @@ def _time(text: str) -> datetime | None:
 
 
 def _by_job(reports: Iterable[JobReport]) -> dict[str, JobReport]:
-    """One report per job; an array's follows from its tasks."""
+    """One report per job; an array's is that of its liveliest task, with those of all."""
     found: dict[str, JobReport] = {}
+    tasks: dict[str, dict[int, TaskReport]] = {}
     for report in reports:
-        known = found.get(report.native_id)
+        native_id, numbers = job_and_tasks(report.native_id)
+        if numbers:
+            tasks.setdefault(native_id, {}).update(dict.fromkeys(numbers, _task(report)))
+        known = found.get(native_id)
         if known is None or _rank(report) < _rank(known):
-            found[report.native_id] = report
-    return found
+            found[native_id] = report
+    return {
+        native_id: replace(report, native_id=native_id, tasks=tasks.get(native_id, {}))
+        for native_id, report in found.items()
+    }
+
+
+def job_and_tasks(native_id: str) -> tuple[str, tuple[int, ...]]:
+    """Of `123_4` or, for several tasks that wait, `123_[4-9,12%2]`. Tasks that no gateway asks for are left out."""
+    job, _, numbers = native_id.partition("_")
+    with suppress(ValueError):
+        return job, task_range(numbers.strip("[]")).ids
+    return job.split("+")[0], ()
+
+
+def _task(report: JobReport) -> TaskReport:
+    return TaskReport(
+        report.state,
+        report.native_state,
+        report.exit_code,
+        report.signal,
+        report.reason,
+        report.start_time,
+        report.end_time,
+    )
 
 
 def _rank(report: JobReport) -> int:

@@ -15,6 +15,10 @@ CALLS = [
     ("GET", "/stderr?tail=1"),
     ("GET", "/script"),
     ("GET", "/events"),
+    ("GET", "/tasks"),
+    ("GET", "/tasks/1"),
+    ("PUT", "/tasks/1"),
+    ("GET", "/tasks/1/stdout"),
     ("GET", "/files/"),
     ("GET", "/files/job.o1"),
 ]
@@ -24,7 +28,10 @@ BODIES = {"PUT": {"action": "abort"}, "PATCH": {"tag": "mine"}}
 def test_every_url_of_a_job_is_in_the_table_above(gateway: InProcess) -> None:
     rules = {rule.rule for rule in gateway.app.url_map.iter_rules() if "<job_id>" in rule.rule}
     covered = {f"/api/jobs/<job_id>{path.split('?')[0]}" for _, path in CALLS}
-    plain = {re.sub(r"<any\(.*?\):stream>", "stdout", rule).replace("<path:path>", "job.o1") for rule in rules}
+    values = {r"<any\(.*?\):stream>": "stdout", "<path:path>": "job.o1", "<task_id>": "1"}
+    plain = rules
+    for variable, value in values.items():
+        plain = {re.sub(variable, value, rule) for rule in plain}
     assert plain <= covered
 
 

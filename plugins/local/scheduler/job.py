@@ -50,7 +50,9 @@ def environment(job: sqlite3.Row, user: Who) -> dict[bytes, bytes]:
     """All that a job sees; nothing of the gateway's."""
     base = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": user.home, "SHELL": user.shell}
     base |= {"USER": user.name, "LOGNAME": user.name}
-    own = {"JOB_ID": str(job["id"]), "JOBGATE_JOB_UUID": job["uuid"]}
+    own = {"JOB_ID": str(job["array"] or job["id"]), "JOBGATE_JOB_UUID": job["uuid"]}
+    if job["array"]:
+        own |= {"JOBGATE_TASK_ID": str(job["task"]), "SGE_TASK_ID": str(job["task"])}
     asked = dict(entry.split(b"=", 1) for entry in job["environment"].split(b"\0")[:-1])
     return _encoded(base) | asked | _encoded(own)
 

@@ -4,9 +4,11 @@ There is no daemon. Whoever submits, ends or asks about a job calls `dispatch`, 
 free; a supervisor claims one job after the other until none can start. Every decision is one transaction, so order and
 slots hold whatever runs at the same time and whatever is killed. Standard library only: a supervisor imports it too.
 
-A job's `state` is a word of `gateway.JobState`. Times are seconds since the epoch.
+A job's `state` is a word of `gateway.JobState`. Times are seconds since the epoch. Each task of an array is a job like
+any other; the array itself is a row in the state `array`, which nobody claims and which keeps the script for all.
 """
 
+import json
 import os
 import signal
 import sqlite3
@@ -19,7 +21,7 @@ from . import processes
 
 ACTIVE = ("running", "suspended", "completing")
 WAITING = ("queued", "held")
-VERSION = 1
+VERSION = 2
 BUSY_TIMEOUT = 60.0
 SCHEMA = """
 CREATE TABLE settings (slots INTEGER NOT NULL);
@@ -52,6 +54,15 @@ CREATE TABLE jobs (
 );
 CREATE INDEX jobs_queued ON jobs (priority DESC, id) WHERE state = 'queued';
 CREATE INDEX jobs_active ON jobs (cores) WHERE state IN ('running', 'suspended', 'completing');
+"""
+ARRAYS = """
+ALTER TABLE jobs ADD COLUMN array INTEGER;    -- of a task: the array's id
+ALTER TABLE jobs ADD COLUMN task INTEGER;
+ALTER TABLE jobs ADD COLUMN at_once INTEGER;  -- of a task: how many of its array may run at the same time
+CREATE INDEX jobs_of_array ON jobs (array, task) WHERE array IS NOT NULL;
+CREATE INDEX jobs_of_array_live ON jobs (array) WHERE array IS NOT NULL AND ended_at IS NULL;
+DROP INDEX jobs_queued;
+CREATE INDEX jobs_queued ON jobs (priority DESC, id, array, at_once, cores) WHERE state = 'queued';
 """
 IS_ACTIVE = "state IN ('running', 'suspended', 'completing')"
 
@@ -131,9 +142,21 @@ def connect(file: str) -> sqlite3.Connection:
     connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT, isolation_level=None)
     connection.row_factory = sqlite3.Row
     version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 1:
+        version = _bring_up_to_date(connection)
     if version != VERSION:
         raise sqlite3.DatabaseError(f"it was made by another version of Jobgate (its format is {version})")
     return connection
+
+
+def _bring_up_to_date(connection: sqlite3.Connection) -> int:
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+            for statement in ARRAYS.strip().split(";")[:-1]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+    return VERSION
 
 
 def _create(folder: str, file: str) -> None:
@@ -144,7 +167,7 @@ def _create(folder: str, file: str) -> None:
     os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
     try:
         with closing(sqlite3.connect(draft)) as connection:
-            connection.executescript(f"PRAGMA journal_mode = WAL; {SCHEMA} PRAGMA user_version = {VERSION};")
+            connection.executescript(f"PRAGMA journal_mode = WAL; {SCHEMA} {ARRAYS} PRAGMA user_version = {VERSION};")
         with suppress(FileExistsError):  # somebody was faster
             os.link(draft, file)
     finally:
@@ -166,6 +189,14 @@ def dispatch(spool: Spool, spawn: Callable[[], int]) -> None:
             register(connection, spawn())
 
 
+# How many more tasks of each array that is limited may run, of those that run now.
+ROOM = f"SELECT array, at_once - count(*) FROM jobs WHERE {IS_ACTIVE} AND at_once IS NOT NULL GROUP BY array"
+# What may start, in order: an array at its limit is passed over.
+NEXT = f"""FROM jobs WHERE state = 'queued' AND coalesce(array, 0) NOT IN
+    (SELECT array FROM jobs WHERE {IS_ACTIVE} AND at_once IS NOT NULL GROUP BY array HAVING count(*) >= at_once)
+    ORDER BY priority DESC, id"""
+
+
 def _wanted(connection: sqlite3.Connection) -> int:
     """How many supervisors are missing: for each job that can start, less those that are on their way to claim one."""
     slots, used, active, supervisors = connection.execute(
@@ -175,11 +206,14 @@ def _wanted(connection: sqlite3.Connection) -> int:
     if used >= slots:
         return 0
     startable = 0
-    for (cores,) in connection.execute(
-        "SELECT cores FROM jobs WHERE state = 'queued' ORDER BY priority DESC, id LIMIT ?", (slots - used,)
-    ):
+    room: dict[int, int] = dict(connection.execute(ROOM))
+    for array, at_once, cores in connection.execute(f"SELECT array, at_once, cores {NEXT}"):
+        if at_once is not None:
+            room[array] = room.get(array, at_once) - 1
+            if room[array] < 0:
+                continue
         used += cores if cores <= slots else 0  # what asks for too much is claimed as well, to be told so
-        if used > slots:
+        if used > slots or startable == slots:
             break
         startable += 1
     return int(max(0, startable - max(0, supervisors - active)))
@@ -193,6 +227,13 @@ def register(connection: sqlite3.Connection, pid: int) -> int:
     return int(found.fetchone()[0])
 
 
+# All that a supervisor must know of a job. A task's script and environment are its array's.
+CLAIMED = """SELECT jobs.id, jobs.uuid, jobs.account, jobs.home, jobs.name, jobs.cores, jobs.wall_time,
+    jobs.working_directory, jobs.stdout, jobs.stderr, jobs.append, jobs.array, jobs.task,
+    coalesce(jobs.environment, whole.environment) AS environment, coalesce(jobs.script, whole.script) AS script
+    FROM jobs LEFT JOIN jobs AS whole ON whole.id = jobs.array WHERE jobs.id = ?"""
+
+
 def claim(spool: Spool, supervisor: int) -> sqlite3.Row | None:
     """The next job for this supervisor, marked as running; None when none can start, and the supervisor is struck off
     in the same transaction, so that whoever submits next sees that a new one is needed."""
@@ -200,15 +241,14 @@ def claim(spool: Spool, supervisor: int) -> sqlite3.Row | None:
         slots, used = connection.execute(
             f"SELECT (SELECT slots FROM settings), coalesce(sum(cores), 0) FROM jobs WHERE {IS_ACTIVE}"
         ).fetchone()
-        while job := connection.execute(
-            "SELECT * FROM jobs WHERE state = 'queued' ORDER BY priority DESC, id LIMIT 1"
-        ).fetchone():
+        while job := connection.execute(f"SELECT id, cores {NEXT} LIMIT 1").fetchone():
             if job["cores"] <= slots - used:
                 connection.execute(
                     "UPDATE jobs SET state = 'running', supervisor = ?, started_at = ? WHERE id = ?",
                     (supervisor, time.time(), job["id"]),
                 )
-                return job
+                claimed: sqlite3.Row = connection.execute(CLAIMED, (job["id"],)).fetchone()
+                return claimed
             if job["cores"] <= slots:
                 break
             reason = f"it asks for {job['cores']} cores and the host has only {slots} slots now"
@@ -270,6 +310,12 @@ def _end(
            script = NULL, environment = NULL, wish = NULL WHERE id = ? AND ended_at IS NULL""",
         (state, exit_code, number, reason, time.time(), job),
     )
+    connection.execute(
+        """UPDATE jobs SET ended_at = ?, script = NULL, environment = NULL
+           WHERE state = 'array' AND id = (SELECT array FROM jobs WHERE id = ?) AND NOT EXISTS
+           (SELECT 1 FROM jobs AS task WHERE task.array = jobs.id AND task.ended_at IS NULL)""",
+        (time.time(), job),
+    )
 
 
 # --- after a kill -9 or a restart -----------------------------------------------------------------------------------
@@ -324,22 +370,33 @@ def set_slots(spool: Spool, slots: int) -> None:
         connection.execute("UPDATE settings SET slots = ?", (slots,))
 
 
-def add(spool: Spool, job: Mapping[str, object]) -> sqlite3.Row:
+def add(spool: Spool, job: Mapping[str, object], tasks: Sequence[int] = ()) -> sqlite3.Row:
     """Queue a job, once: the same uuid again gives the job that is there. `stdout` and `stderr` of None become
-    `<name>.o<id>` and `.e<id>` in the working directory."""
-    columns = ", ".join(job)
-    marks = ", ".join(f":{name}" for name in job)
+    `<name>.o<id>` and `.e<id>` in the working directory. With `tasks` it is an array; the logs of its tasks have
+    `.<task>` behind these names."""
+    row = {**job, "state": "array"} if tasks else job
+    columns = ", ".join(row)
+    marks = ", ".join(f":{name}" for name in row)
     with spool.transaction(durable=True) as connection:
-        connection.execute(
-            f"INSERT INTO jobs ({columns}, submitted_at) VALUES ({marks}, {time.time()}) ON CONFLICT DO NOTHING", job
+        added = connection.execute(
+            f"INSERT INTO jobs ({columns}, submitted_at) VALUES ({marks}, {time.time()}) ON CONFLICT DO NOTHING", row
         )
         connection.execute(
             """UPDATE jobs SET stdout = coalesce(stdout, rtrim(working_directory, '/') || '/' || name || '.o' || id),
                stderr = coalesce(stderr, rtrim(working_directory, '/') || '/' || name || '.e' || id) WHERE uuid = ?""",
             (job["uuid"],),
         )
+        if tasks and added.rowcount == 1:
+            connection.execute(ADD_TASKS, {"uuid": job["uuid"], "state": job["state"], "tasks": json.dumps(tasks)})
         found = connection.execute(f"SELECT {REPORTED} FROM jobs WHERE uuid = ?", (job["uuid"],))
         return found.fetchone()
+
+
+ADD_TASKS = """INSERT INTO jobs (uuid, account, home, name, state, priority, cores, wall_time, working_directory,
+    stdout, stderr, append, array, task, at_once, submitted_at)
+    SELECT uuid || '.' || value, account, home, name, :state, priority, cores, wall_time, working_directory,
+    stdout || '.' || value, stderr || '.' || value, append, jobs.id, value, at_once, submitted_at
+    FROM jobs, json_each(:tasks) WHERE uuid = :uuid"""
 
 
 def find(spool: Spool, uuid: str) -> sqlite3.Row | None:
@@ -359,6 +416,16 @@ def get(spool: Spool, numbers: Sequence[int]) -> list[sqlite3.Row]:
     return found
 
 
+def tasks_of(spool: Spool, array: int, wanted: Sequence[int]) -> list[sqlite3.Row]:
+    """Those of the array's tasks that there are, or all where many are wanted."""
+    query = f"SELECT {REPORTED}, task FROM jobs WHERE array = ?"
+    some = f" AND task IN ({','.join('?' * len(wanted))})"
+    with spool.reading() as connection:
+        if len(wanted) > 500:
+            return connection.execute(query, (array,)).fetchall()
+        return connection.execute(query + some, (array, *wanted)).fetchall()
+
+
 def usage(spool: Spool) -> tuple[int, int]:
     """Slots in use, and slots."""
     with spool.reading() as connection:
@@ -369,22 +436,39 @@ def usage(spool: Spool) -> tuple[int, int]:
         return used, slots
 
 
-def control(spool: Spool, action: str, number: int, account: str) -> None:
-    """Do it, or let the job's supervisor do it. An ended job stays as it is. Raises NoSuchJob, WrongState."""
+STEERED = """SELECT jobs.*, supervisors.pid AS keeper, supervisors.started AS keeper_started
+    FROM jobs LEFT JOIN supervisors ON supervisors.id = supervisor"""
+
+
+def control(spool: Spool, action: str, number: int, account: str, tasks: Sequence[int] | None = None) -> None:
+    """Do it, or let the job's supervisor do it; to these `tasks` of an array, or to all. What has ended stays as it is.
+    Raises NoSuchJob, WrongState."""
     with spool.transaction(durable=True) as connection:
-        found = connection.execute(
-            """SELECT jobs.*, supervisors.pid AS keeper, supervisors.started AS keeper_started
-               FROM jobs LEFT JOIN supervisors ON supervisors.id = supervisor WHERE jobs.id = ? AND account = ?""",
-            (number, account),
-        )
-        job = found.fetchone()
+        job = connection.execute(f"{STEERED} WHERE jobs.id = ? AND account = ?", (number, account)).fetchone()
         if job is None:
             raise NoSuchJob
-        if job["ended_at"] is not None:
-            return
-        (_control_waiting if job["state"] in WAITING else _control_active)(connection, job, action)
-    if job["state"] in ACTIVE and job["keeper"]:
-        processes.signal_process(job["keeper"], job["keeper_started"], signal.SIGUSR1)
+        steered = _tasks_to_steer(connection, number, tasks) if job["state"] == "array" else [job]
+        _control_all(connection, [one for one in steered if one["ended_at"] is None], action)
+    for one in steered:
+        if one["state"] in ACTIVE and one["keeper"]:
+            processes.signal_process(one["keeper"], one["keeper_started"], signal.SIGUSR1)
+
+
+def _tasks_to_steer(connection: sqlite3.Connection, array: int, tasks: Sequence[int] | None) -> list[sqlite3.Row]:
+    live = connection.execute(f"{STEERED} WHERE array = ? AND ended_at IS NULL", (array,)).fetchall()
+    return live if tasks is None else [task for task in live if task["task"] in set(tasks)]
+
+
+def _control_all(connection: sqlite3.Connection, jobs: Sequence[sqlite3.Row], action: str) -> None:
+    """Some tasks of an array may be in a state that forbids it, but not all."""
+    problems = []
+    for job in jobs:
+        try:
+            (_control_waiting if job["state"] in WAITING else _control_active)(connection, job, action)
+        except WrongState as problem:
+            problems.append(problem)
+    if problems and len(problems) == len(jobs):
+        raise problems[0]
 
 
 def _control_waiting(connection: sqlite3.Connection, job: sqlite3.Row, action: str) -> None:

@@ -149,7 +149,7 @@ class TestGridEngine(BackendContract):
         job = jobs.submit("#!/bin/sh\nsleep 600\n")
         jobs.in_state(job, JobState.RUNNING)
         theirs.ended(other)
-        reports = jobs.backend.query([job.native_id, other.native_id], None)
+        reports = jobs.backend.query(dict.fromkeys([job.native_id, other.native_id], ()), None)
         assert reports[job.native_id].state is JobState.RUNNING
         assert reports[other.native_id].exit_code == 3
 
@@ -202,9 +202,9 @@ class TestGridEngine(BackendContract):
         assert "'mpi'" in environment
         assert "gpu_complex" in resource
         with pytest.raises(HostDown, match="bin_dir"):
-            with_options(bin_dir="/nowhere").query(["1"], "alice")
+            with_options(bin_dir="/nowhere").query(dict.fromkeys(["1"], ()), "alice")
         with pytest.raises(HostDown, match="SGE_ROOT"):
-            with_options(sge_root="/nowhere").query(["1"], "alice")
+            with_options(sge_root="/nowhere").query(dict.fromkeys(["1"], ()), "alice")
 
     def test_the_programs_themselves(self, jobs: Driver, backend: GridEngineBackend) -> None:
         """Debian's commands in the PATH are slow wrappers."""

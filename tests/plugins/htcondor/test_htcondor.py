@@ -142,7 +142,7 @@ def test_a_thousand_jobs_in_one_question(jobs: Driver) -> None:
     held = jobs.submit(SLEEP, hold=True)
     _, ended = jobs.run("#!/bin/sh\nexit 5\n")
     others = [f"{number}.0" for number in range(90_000_000, 90_001_000)]
-    answer = jobs.backend.query([held.native_id, ended.native_id, *others], None)
+    answer = jobs.backend.query(dict.fromkeys([held.native_id, ended.native_id, *others], ()), None)
     assert {name: report.state for name, report in answer.items()} == {
         held.native_id: JobState.HELD,
         ended.native_id: JobState.FAILED,

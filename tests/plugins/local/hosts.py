@@ -36,7 +36,7 @@ def clear(local: LocalBackend, folder: Path) -> None:
         with suppress(JobgateError):
             for number, account in alive(folder):
                 local.control("abort", str(number), account)
-            local.query([], None)
+            local.query({}, None)
         assert time.monotonic() < deadline, "supervisors do not end"
         time.sleep(0.05)
 

@@ -42,7 +42,7 @@ def one_slot(tmp_path: Path) -> Iterator[Driver]:
 
 
 def states(jobs: Driver, *submitted: Submitted) -> list[str]:
-    reports = jobs.backend.query([job.native_id for job in submitted], jobs.account)
+    reports = jobs.backend.query(dict.fromkeys([job.native_id for job in submitted], ()), jobs.account)
     return [reports[job.native_id].state.value for job in submitted]
 
 
@@ -156,7 +156,7 @@ def test_the_slots_hold_across_processes(tmp_path: Path) -> None:
         numbers = [number for ids in printed for number in ids]
         assert len(set(numbers)) == 12
         for _ in range(20):
-            reports = local.query(numbers, None)
+            reports = local.query(dict.fromkeys(numbers, ()), None)
             assert sum(report.state is JobState.RUNNING for report in reports.values()) <= 2
             time.sleep(0.02)
         for number in numbers:
@@ -193,7 +193,7 @@ def test_jobs_go_on_when_the_gateway_is_killed(tmp_path: Path) -> None:
         numbers = submit_elsewhere(tmp_path, count=6, slots=2, die=True)
         # nobody asks meanwhile
         wait_for(lambda: hosts.rows(tmp_path, "SELECT count(*) FROM jobs WHERE ended_at IS NOT NULL") == [(6,)])
-        assert {report.exit_code for report in local.query(numbers, "ann").values()} == {9}
+        assert {report.exit_code for report in local.query(dict.fromkeys(numbers, ()), "ann").values()} == {9}
 
 
 def test_a_killed_supervisor(one_slot: Driver, tmp_path: Path) -> None:
@@ -515,7 +515,11 @@ def test_a_spool_that_cannot_be_used(tmp_path: Path, trouble: str) -> None:
         local.cluster()
         hosts.change(tmp_path, "PRAGMA user_version = 99")
         local = hosts.backend(tmp_path)
-    for ask in (local.cluster, lambda: local.query(["1"], None), lambda: driver(local, tmp_path).submit(SLEEP)):
+    for ask in (
+        local.cluster,
+        lambda: local.query(dict.fromkeys(["1"], ()), None),
+        lambda: driver(local, tmp_path).submit(SLEEP),
+    ):
         with pytest.raises(HostDown, match="spool cannot be used") as down:
             ask()
         assert str(tmp_path) not in down.value.message
@@ -546,7 +550,7 @@ def test_a_thousand_quick_jobs(jobs: Driver, tmp_path: Path) -> None:
     while not (len(reports) == 1000 and all(report.state.final for report in reports.values())):
         assert time.monotonic() - began < 60
         time.sleep(0.2)
-        reports = dict(jobs.backend.query(numbers, "ann"))
+        reports = dict(jobs.backend.query(dict.fromkeys(numbers, ()), "ann"))
     print(f"1000 jobs of `true` on 4 slots: {time.monotonic() - began:.1f} s")
     assert {report.exit_code for report in reports.values()} == {0}
     assert hosts.rows(tmp_path, "PRAGMA integrity_check") == [("ok",)]
