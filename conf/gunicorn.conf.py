@@ -4,4 +4,4 @@ from gateway.gunicorn import *  # noqa: F403
 
 # bind = "127.0.0.1:5000"   # nginx stands in front and speaks TLS: docs/operations.md
 # workers = 4               # processes; about two per core
-# threads = 16              # requests that one process serves at once
+# threads = 128             # requests that one process serves at once

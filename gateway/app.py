@@ -8,13 +8,15 @@ from gateway.auth import Authentication
 from gateway.config import Config, load_config
 from gateway.events import Announcer
 from gateway.hosts import Hosts
+from gateway.listening import News
 from gateway.logs import configure_logging
 from gateway.plugin_manager import Plugins, load_plugins
 from gateway.processes import Processes
 from gateway.service import JobService
-from gateway.store import Database, HostStore, Repository, TokenStore
+from gateway.store import Database, EventLog, HostStore, Repository, TokenStore
 from gateway.sync import Sync, Ticker
 from gateway.tasks import TaskService
+from gateway.waiting import Places
 
 LARGEST_ESCAPE = 6  # bytes that JSON may take for one byte of a script: \u0001
 BODY_BESIDE_SCRIPT = 1 << 20
@@ -35,9 +37,11 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
     database.migrate()
     repository, host_store, token_store = Repository(database), HostStore(database), TokenStore(database)
 
+    event_log = EventLog(database)
+    news = News(event_log)
     hosts = Hosts(config, plugins)
     audit = Audit(config.audit_log)
-    service = JobService(config, repository, host_store, hosts, Announcer(plugins), audit)
+    service = JobService(config, repository, host_store, hosts, Announcer(plugins, news), audit)
     processes = Processes(hosts, audit)
     ticker = Ticker(Sync(hosts, repository, host_store, service))
     authenticators = [one for several in plugins.hook.register_authenticators() for one in several]
@@ -60,6 +64,9 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
         tasks=TaskService(service),
         authentication=authentication,
         ticker=ticker,
+        event_log=event_log,
+        news=news,
+        waiting=Places(config.limits.waiting),
     )
     api.register(app, services)
     for blueprints in plugins.hook.register_dialects(service=service):

@@ -105,6 +105,12 @@ class LimitsSection:
 
     script: int = option(Size(), 1 << 20, "size of a script")
     tasks: int = option(kinds.Integer(strict=True, validate=Range(1)), 10_000, "tasks of an array")
+    waiting: int = option(
+        kinds.Integer(strict=True, validate=Range(1)),
+        96,
+        "requests of one process that wait at a time, for events, a job's change or the end of a log; below gunicorn's "
+        "`threads`",
+    )
     bulk: int = option(kinds.Integer(strict=True, validate=Range(1)), 1000, "jobs in one call of /api/jobs/bulk")
 
 

@@ -12,7 +12,7 @@ from gateway.logs import JSON_LOGGING
 bind = "127.0.0.1:5000"
 worker_class = "gthread"
 workers = 2
-threads = 16
+threads = 128  # most of them may be waiting, see `[limits] waiting`
 # A VOMS proxy of 4096 bits with a delegation is 14,612 bytes in base64; gunicorn's default of 8190 answers 431.
 limit_request_field_size = 65535
 limit_request_line = 8190
@@ -43,8 +43,10 @@ def when_ready(server: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Keep up with the schedulers before the first request comes. The application may be wrapped in middleware."""
     services = _services(worker)
-    if services and services.config.gateway.ticker:
-        services.ticker.start()
+    if services:
+        services.news.alive = lambda: worker.alive  # who waits must not hold up a worker that is told to go
+        if services.config.gateway.ticker:
+            services.ticker.start()
 
 
 def worker_exit(server: Any, worker: Any) -> None:

@@ -89,6 +89,7 @@ class InProcess:
             with contextlib.suppress(Exception):
                 self.services.hosts.by_name[job.host].backend.control("abort", job.native_id, job.account)
         self.services.hosts.close()
+        self.services.news.close()
         self.services.database.close()
         self.world.databases.drop(self.folder)
 

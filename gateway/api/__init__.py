@@ -4,16 +4,18 @@ from dataclasses import dataclass
 
 from flask import Flask
 
-from gateway.api import bulk, docs, errors, files, hosts, jobs, operations, processes, requests, tasks, tokens
+from gateway.api import bulk, docs, errors, events, files, hosts, jobs, operations, processes, requests, tasks, tokens
 from gateway.auth import Authentication
 from gateway.config import Config
 from gateway.hosts import Hosts
+from gateway.listening import News
 from gateway.plugin_manager import Plugins
 from gateway.processes import Processes
 from gateway.service import JobService
-from gateway.store import Database, HostStore, Repository
+from gateway.store import Database, EventLog, HostStore, Repository
 from gateway.sync import Ticker
 from gateway.tasks import TaskService
+from gateway.waiting import Places
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class Services:
     tasks: TaskService
     authentication: Authentication
     ticker: Ticker
+    event_log: EventLog
+    news: News
+    waiting: Places
 
 
 def register(app: Flask, services: Services) -> None:
@@ -40,7 +45,7 @@ def register(app: Flask, services: Services) -> None:
     requests.register(app)
     operations.register(app)
     api = docs.DescribedApi(app)
-    for part in (jobs, tasks, bulk, files, hosts, processes, tokens):
+    for part in (jobs, tasks, bulk, events, files, hosts, processes, tokens):
         api.register_blueprint(part.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(docs.blueprint)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from gateway.api.schemas import (
     JobQuerySchema,
     JobRequestSchema,
     JobSchema,
+    WaitSchema,
     job_json,
     rfc3339,
     short_json,
@@ -77,10 +79,47 @@ def list_jobs(query: dict[str, Any]) -> Response:
 
 
 @blueprint.get("/<job_id>")
+@blueprint.arguments(WaitSchema, location="query")
 @blueprint.response(200, JobSchema)
-def show(job_id: str) -> Response:
-    """Show a job"""
-    return answer(services().jobs.get(principal(), job_id))
+@blueprint.alt_response(304, description="nothing has changed since that ETag")
+@blueprint.alt_response(429, schema=ErrorSchema, description="too many requests are waiting already")
+def show(query: dict[str, Any], job_id: str) -> Response:
+    """Show a job; with `wait`, when its state changes"""
+    seconds = query.get("wait", 0)
+    if not seconds:
+        return _with_version(services().jobs.get(principal(), job_id))
+    with services().waiting.take():
+        return _with_version(_changed(job_id, seconds))
+
+
+def _changed(job_id: str, seconds: float) -> Job:
+    """The job when its state is no longer what it is now, or not what the client has seen; or after so many seconds."""
+    end = time.monotonic() + seconds
+    number = services().jobs.get(principal(), job_id).number
+    with services().news.listening(lambda event: event.number == number) as listener:
+        job = services().jobs.get(principal(), job_id)
+        seen = request.if_none_match
+        while not (job.state.final or listener.closed or (seen and not seen.contains_weak(_job_version(job)))):
+            event = listener.next(end - time.monotonic())
+            if event is None:
+                return job
+            if event.kind == "job":
+                return services().jobs.get(principal(), job_id)
+        return job
+
+
+def _with_version(job: Job) -> Response:
+    version = _job_version(job)
+    response = answer(job)
+    response.set_etag(version, weak=True)
+    if request.if_none_match.contains_weak(version):
+        response.status_code = 304
+        response.set_data(b"")
+    return response
+
+
+def _job_version(job: Job) -> str:
+    return f"{job.number}-{job.updated_at.timestamp()}"
 
 
 @blueprint.patch("/<job_id>")

@@ -172,6 +172,23 @@ class ActionSchema(Schema):
         return values | {"action": word}
 
 
+class QuerySchema(Schema):
+    """A query string. What is unknown is passed over, and an empty value counts as not given."""
+
+    @pre_load
+    def _drop_empty(self, data: Any, **_: Any) -> dict[str, Any]:
+        return {name: data[name] for name in data if name in self.fields and data[name] != ""}
+
+
+class WaitSchema(QuerySchema):
+    """How long to wait for a change."""
+
+    wait = fields.Float(
+        validate=validate.Range(0, 300),
+        metadata={"description": "answer when the state changes, or after so many seconds"},
+    )
+
+
 class TaskActionSchema(Schema):
     """What is to happen to a task; any case."""
 
@@ -441,14 +458,10 @@ class FileSchema(Schema):
     mtime = fields.String(required=True, metadata={"format": "date-time"})
 
 
-class StreamQuerySchema(Schema):
+class StreamQuerySchema(QuerySchema):
     """Which part of a log."""
 
     tail = fields.Integer(validate=validate.Range(0, 1_000_000), metadata={"description": "the last so many lines"})
-
-    @pre_load
-    def _drop_empty(self, data: Any, **_: Any) -> dict[str, Any]:
-        return {name: data[name] for name in data if name in self.fields and data[name] != ""}
 
 
 class TokenRequestSchema(Schema):

@@ -1,6 +1,7 @@
 """What is kept: tables and their migrations, and the classes that read and write them."""
 
 from gateway.store.database import Database, now
+from gateway.store.events import EventLog, JobEvent
 from gateway.store.hosts import HostRecord, HostStore
 from gateway.store.repository import Event, JobFilter, KeyTaken, Page, Repository
 from gateway.store.tasks import TaskFilter
@@ -9,8 +10,10 @@ from gateway.store.tokens import TokenStore
 __all__ = [
     "Database",
     "Event",
+    "EventLog",
     "HostRecord",
     "HostStore",
+    "JobEvent",
     "JobFilter",
     "KeyTaken",
     "Page",

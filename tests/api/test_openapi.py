@@ -31,7 +31,8 @@ def test_any_input(shared: InProcess, mode: GenerationMode) -> None:
     """Whatever the description allows, and what it does not, with a real proxy. Half of the ids are a real job's."""
     schema = schemathesis.openapi.from_wsgi("/api/openapi.json", shared.app)
     for operation in schema.get_all_operations():
-        _try(operation.ok(), mode, shared)
+        if operation.ok().path != "/api/events":  # a stream has no end; tests/test_listening.py is about it
+            _try(operation.ok(), mode, shared)
 
 
 def _try(operation: APIOperation, mode: GenerationMode, shared: InProcess) -> None:
