@@ -18,6 +18,8 @@ dev: .venv/dev                  ## .venv with what the tests and tools need
 test: dev                       ## everything that can run here
 	@tests/packages
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --ignore tests/faults $(ARGS)
+	@echo "what the gateway promises, with everything around it broken"
+	@$(BIN)/python -m pytest -n 4 --dist worksteal tests/faults $(ARGS)
 	@echo "once more what has a database, on PostgreSQL"
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --database=postgresql $(WITH_DATABASE) $(ARGS)
 

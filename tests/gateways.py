@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,8 @@ ORGANISATION = "/C=PL/O=Jobgate Tests"
 SUBJECTS = {user: f"{ORGANISATION}/CN={user.capitalize()}" for user in ("ann", "bob", "carol", "eve")}
 MAPFILE = {"ann": "ann,ann2", "bob": "bob", "carol": "carol"}
 FINAL = ("FINISHED", "ABORTED", "ERROR")
+PATIENCE = 180.0  # seconds; for machines with much else to do, and most waits end soon
+LONG_AGO = timedelta(hours=3)  # since when the users' certificates are valid: tests put the clock back
 
 
 class World:
@@ -35,9 +38,13 @@ class World:
         self.databases = databases or Sqlite()
         self.certificates = folder / "certificates"
         self.grid_mapfile = folder / "grid-mapfile"
-        authority = Authority.create(f"{ORGANISATION}/CN=CA")
+        since = datetime.now(UTC) - LONG_AGO
+        authority = Authority.create(f"{ORGANISATION}/CN=CA", not_before=since)
         authority.install(self.certificates, signing_policy=f"{ORGANISATION}/*")
-        self.proxies = {user: authority.issue(subject).proxy() for user, subject in SUBJECTS.items()}
+        self.proxies = {
+            user: authority.issue(subject, not_before=since).proxy(not_before=since)
+            for user, subject in SUBJECTS.items()
+        }
         self.headers = {user: {"PROXY": proxy.header()} for user, proxy in self.proxies.items()}
         lines = [f'"{SUBJECTS[user]}" {accounts}\n' for user, accounts in mapfile.items()]
         self.grid_mapfile.write_text("".join(lines))
@@ -123,7 +130,14 @@ class Server:
     """A gateway under gunicorn, started with the command that an operator uses."""
 
     def __init__(
-        self, world: World, folder: Path, *, workers: int = 2, host: str = "", database: str | None = None
+        self,
+        world: World,
+        folder: Path,
+        *,
+        workers: int = 2,
+        host: str = "",
+        database: str | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.world = world
         self.folder = folder
@@ -131,6 +145,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.config = world.config(folder, self.url, host, database=database)
         self.workers = workers
+        self.environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(base_url=self.url, timeout=60)
 
@@ -154,7 +169,9 @@ class Server:
         command = [str(Path(sys.executable).parent / "jobgate"), "serve", "--config", str(self.config)]
         command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(self.workers)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, env=self.environment
+            )
         until(self._ready, f"the gateway did not come up; see {self.log}")
 
     def _ready(self) -> bool:
@@ -169,7 +186,7 @@ class Server:
         """End the whole process group: gunicorn and its workers, and nothing else."""
         if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, how)
-            self.process.wait(30)
+            self.process.wait(90)
 
     def call(self, method: str, path: str, *, user: str | None = "ann", **more: Any) -> httpx.Response:
         headers = {**(self.world.headers[user] if user else {}), **more.pop("headers", {})}
@@ -185,7 +202,7 @@ class Server:
         return until(lambda: _if_ended(self.call("GET", f"/api/jobs/{job_id}", user=user).json()))
 
 
-def until(check: Callable[[], Any], words: str = "it did not happen in time", seconds: float = 60) -> Any:
+def until(check: Callable[[], Any], words: str = "it did not happen in time", seconds: float = PATIENCE) -> Any:
     """The first true value of `check`, asked again and again; fails after so many seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -182,17 +182,27 @@ def cluster_alone(cluster: Cluster) -> Cluster:
     return cluster
 
 
+@pytest.fixture
+def others_again(_turn_on_the_cluster: int) -> Callable[[], None]:
+    """For a test with `cluster_alone` that is done with disturbing and has long to wait: lets the others back in."""
+    return lambda: _lock(_turn_on_the_cluster, exclusive=False)
+
+
 @pytest.fixture(autouse=True)
-def _turn_on_the_cluster(request: pytest.FixtureRequest) -> Iterator[None]:
+def _turn_on_the_cluster(request: pytest.FixtureRequest) -> Iterator[int]:
     """Tests with `cluster` share it, one with `cluster_alone` has it to itself, over all workers of a run."""
     names = request.fixturenames
     if "cluster" not in names:
-        yield
+        yield -1
         return
     cluster = request.getfixturevalue("cluster")
-    with (cluster.folder / "run" / "tests.lock").open("w") as lock:
+    run = cluster.folder / "run"
+    with (run / "tests.lock").open("w") as lock, (run / "tests.door").open("w") as door:
+        # Everybody comes in through the door, and who wants to be alone waits in it: nobody overtakes.
+        fcntl.flock(door, fcntl.LOCK_EX)
         _lock(lock.fileno(), exclusive="cluster_alone" in names)
-        yield
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield lock.fileno()
 
 
 def _lock(descriptor: int, *, exclusive: bool) -> None:

@@ -3,7 +3,8 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -33,13 +34,13 @@ class Job:
     uuid: str
 
 
-def wishes(run: str, host: str, count: int, folder: str, **more: Any) -> list[Wish]:
-    """Jobs that each append a line to a file of their own in `folder`."""
-    return [_wish(f"{run}-{number:04}", host, folder, more) for number in range(count)]
+def wishes(run: str, host: str, count: int, folder: str, seconds: float = 0, **more: Any) -> list[Wish]:
+    """Jobs that each append a line to a file of their own in `folder`, and end so many seconds later."""
+    return [_wish(f"{run}-{number:04}", host, folder, seconds, more) for number in range(count)]
 
 
-def _wish(name: str, host: str, folder: str, more: Mapping[str, Any]) -> Wish:
-    script = f"#!/bin/sh\necho run >>{folder}/{name}\n"
+def _wish(name: str, host: str, folder: str, seconds: float, more: Mapping[str, Any]) -> Wish:
+    script = f"#!/bin/sh\necho run >>{folder}/{name}\n" + (f"sleep {seconds}\n" if seconds else "")
     fields = {"host": host, "script": script, "name": name, "working_directory": folder, **more}
     return Wish(name, host, fields)
 
@@ -60,8 +61,18 @@ class Crowd:
         self.jobs: list[Job] = []
         self.answers: Counter[str] = Counter()
         self.problems: list[str] = []
-        self.gone = threading.Event()
+        self.asking = threading.Semaphore(CLIENTS)
         self.threads = [threading.Thread(target=self._work, args=(number,)) for number in range(CLIENTS)]
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Until all that were sent are answered, and no new ones meanwhile."""
+        for _ in range(CLIENTS):
+            self.asking.acquire()
+        try:
+            yield
+        finally:
+            self.asking.release(CLIENTS)
 
     def __enter__(self) -> "Crowd":
         for thread in self.threads:
@@ -120,7 +131,8 @@ class Crowd:
     def _answer(self, ask: Callable[[], httpx.Response]) -> dict[str, Any] | None:
         """The job; None where it has to be asked again. Every answer must be JSON, and every error say whether to."""
         try:
-            answer = ask()
+            with self.asking:
+                answer = ask()
         except httpx.TransportError as problem:
             self.answers[type(problem).__name__] += 1
             return None

@@ -64,10 +64,13 @@ def in_htcondor(cluster: Cluster) -> Iterator[Seen]:
 
 def in_spool(folder: Path) -> Iterator[Seen]:
     """The local scheduler's, of the gateway in `folder`."""
-    file = folder / "state" / "hosts" / "localhost" / "spool.sqlite"
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"file:{spool_of(folder)}?mode=ro", uri=True)) as connection:
         for number, name, uuid in connection.execute("SELECT id, name, uuid FROM jobs"):
             yield Seen(str(number), name, uuid)
+
+
+def spool_of(folder: Path) -> Path:
+    return folder / "state" / "hosts" / "localhost" / "spool.sqlite"
 
 
 def runs_in(folder: Path) -> dict[str, int]:

@@ -4,7 +4,7 @@ import os
 import random
 import shutil
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from tests.gateways import Server, World, until
 
 LONG = os.environ.get("JOBGATE_FAULTS") == "long"
 SEED = int(os.environ.get("JOBGATE_FAULTS_SEED", "1"))
+PATIENCE = 3600 if LONG else 600
 LOCAL = "localhost"
 BACKENDS = {"slurm.example.org": "slurm", "ge.example.org": "gridengine", "condor.example.org": "htcondor"}
 SUBMIT_TIMEOUT = 6
@@ -79,7 +80,7 @@ class Site:
 
     def crowd(self, wanted: Sequence[Wish], *others: Server) -> Crowd:
         urls = [server.url for server in (self.server, *others)]
-        return Crowd(urls, self.server.world.headers["ann"], wanted, patience=1800 if LONG else 180)
+        return Crowd(urls, self.server.world.headers["ann"], wanted, PATIENCE)
 
     def seen(self, host: str) -> set[Seen]:
         """This run's jobs, as the host's scheduler has them."""
@@ -91,7 +92,7 @@ class Site:
         assert self.cluster
         return self.cluster
 
-    def settled(self, patience: float = 1800 if LONG else 150) -> None:
+    def settled(self, patience: float = PATIENCE) -> None:
         """When every job of the run has ended, or is held, and is known to."""
         words = "?limit=5&" + "&".join(f"state={state}" for state in MOVING)
         try:
@@ -115,8 +116,16 @@ class Site:
                 separator = "," if program == "qdel" else " "
                 self._cluster.enter("root", ["sh", "-c", f"{program} {separator.join(ids)} || true"])
 
-    def report(self, request: pytest.FixtureRequest, case: str, jobs: Sequence[Job], held: str = "") -> None:
-        """The figures of each host; fails where one is not as promised. `held`: the host whose jobs never ran."""
+    def report(
+        self,
+        request: pytest.FixtureRequest,
+        case: str,
+        jobs: Sequence[Job],
+        held: str = "",
+        killed: Collection[str] = (),
+    ) -> None:
+        """The figures of each host; fails where one is not as promised. `held`: the host whose jobs never ran;
+        `killed`: names of jobs that were killed, perhaps before they left a trace."""
         runs = runs_in(self.outer)
         wrong = []
         for host in sorted({job.host for job in jobs}):
@@ -124,7 +133,9 @@ class Site:
             seen = self.seen(host)
             figures = Figures.of(case, host, mine, seen, runs)
             record(request, figures)
-            missing = [job.name for job in mine if runs.get(job.name, 0) != int(host != held)]
+            missing = [
+                job.name for job in mine if job.name not in killed and runs.get(job.name, 0) != int(host != held)
+            ]
             if figures.lost or figures.doubled or figures.present != figures.acknowledged or missing:
                 wrong.append((figures, missing[:5], self._odd(mine, seen)))
         assert not wrong, wrong
@@ -136,16 +147,24 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path, cluster: Cluster | None = None, relay: Relay | None = None, host: str = "") -> Iterator[Site]:
-    """A gateway in front of the local scheduler and, with `cluster`, of the cluster's three."""
+def site(
+    folder: Path,
+    cluster: Cluster | None = None,
+    relay: Relay | None = None,
+    host: str = "",
+    traces: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Site]:
+    """A gateway in front of the local scheduler and, with `cluster`, of the cluster's three. Without it, jobs leave
+    their traces in `traces`, by default in `folder`."""
     run = f"f{uuid.uuid4().hex[:6]}"
-    inner = f"/home/alice/{run}" if cluster else str(folder / "runs")  # HTCondor gives each job a /tmp of its own
-    outer = cluster.root / inner[1:] if cluster else folder / "runs"
+    outer = cluster.root / f"home/alice/{run}" if cluster else (traces or folder) / "runs"
+    inner = f"/home/alice/{run}" if cluster else str(outer)  # HTCondor gives each job a /tmp of its own
     outer.mkdir()
     outer.chmod(0o1777)
     world = World(folder, {"ann": "alice", "bob": "bob", "carol": "carol"})
     hosts = f"slots = 8\nsubmit_timeout = {SUBMIT_TIMEOUT}\n{host}" + (sections(cluster, relay) if cluster else "")
-    server = Server(world, folder, host=hosts)
+    server = Server(world, folder, host=hosts, environment=environment)
     here = Site(server, cluster, run, inner, outer)
     try:
         with server:

@@ -1,4 +1,4 @@
-"""The disk full under the database, the local scheduler's spool and the log, while sixteen clients submit."""
+"""The disk full under the database, the local scheduler's spool and all logs, while sixteen clients submit."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.site import LOCAL, LONG, Site, jobs_in_all, site
+from tests.faults.site import BACKENDS, LOCAL, LONG, Site, jobs_in_all, site
 from tests.gateways import error, until
 
 SIZE = "256m" if LONG else "64m"
@@ -61,9 +61,14 @@ def refused(here: Site) -> bool:
     return answer.status_code == 503
 
 
-def test_full_disk(request: pytest.FixtureRequest, small_disk: Path) -> None:
-    with site(small_disk) as here:
-        with here.crowd(here.wishes([LOCAL], jobs_in_all(80), description="x" * 4000)) as crowd:
+@pytest.mark.parametrize("hosts", [[LOCAL], list(BACKENDS)], ids=["local", "cluster"])
+def test_full_disk(
+    request: pytest.FixtureRequest, small_disk: Path, tmp_path_factory: pytest.TempPathFactory, hosts: list[str]
+) -> None:
+    """What the jobs leave is elsewhere, so that it counts how often they ran."""
+    cluster = request.getfixturevalue("cluster") if hosts != [LOCAL] else None
+    with site(small_disk, cluster, traces=tmp_path_factory.mktemp("traces")) as here:
+        with here.crowd(here.wishes(hosts, jobs_in_all(80 // len(hosts)), description="x" * 4000)) as crowd:
             crowd.wait_for(0.3)
             with full(small_disk):
                 until(lambda: refused(here), "submits go on")

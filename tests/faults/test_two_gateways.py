@@ -1,25 +1,26 @@
 """Two gateways on one database: the same key at the same moment, and one that was stopped while it asked a host."""
 
+import fcntl
 import os
 import signal
 import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.sync import LEASE_SECONDS
-from tests.cluster.fixture import Cluster
 from tests.faults.crowd import Job
+from tests.faults.schedulers import spool_of
 from tests.faults.site import BACKENDS, LOCAL, LONG, Site, site
 from tests.gateways import Server, until
 
 ROUNDS = 100 if LONG else 15
 SLURM = "slurm.example.org"
+BUSY = "somebody is writing"
 
 
 @contextmanager
@@ -57,15 +58,27 @@ def test_one_key_at_the_same_moment(request: pytest.FixtureRequest, tmp_path: Pa
 
 
 def holder(folder: Path, host: str) -> str | None:
-    """Who holds the lease, if the database can be written: nobody was stopped in the middle of a transaction."""
-    with closing(sqlite3.connect(folder / "jobgate.db", timeout=0.2, isolation_level=None)) as connection:
+    """Who holds the lease; BUSY where the database cannot be written: somebody was stopped in the middle of a
+    transaction, or with the turn to write."""
+    with (folder / "jobgate.db-turn").open() as turn:
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            row = connection.execute("SELECT holder FROM hosts WHERE name = ?", (host,)).fetchone()
-            connection.execute("ROLLBACK")
-        except sqlite3.OperationalError:
-            return None
+            fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return BUSY
+    try:
+        with writing(spool_of(folder)) if host == LOCAL else nullcontext(), writing(folder / "jobgate.db") as database:
+            row = database.execute("SELECT holder FROM hosts WHERE name = ?", (host,)).fetchone()
+    except sqlite3.OperationalError:
+        return BUSY
     return row[0] if row else None
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(file, timeout=0.2, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+        connection.execute("ROLLBACK")
 
 
 def stop_while_it_asks(server: Server, host: str) -> str:
@@ -76,28 +89,31 @@ def stop_while_it_asks(server: Server, host: str) -> str:
         assert server.process
         os.killpg(server.process.pid, signal.SIGSTOP)
         who = holder(server.folder, host)
-        if who is None:
-            os.killpg(server.process.pid, signal.SIGCONT)
-        return who
+        if who not in (None, BUSY):
+            return who
+        os.killpg(server.process.pid, signal.SIGCONT)
+        return None
 
     who: str = until(stopped, "it never holds the lease")
     return who
 
 
-def test_a_stale_lease(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", [LOCAL, *BACKENDS] if LONG else [LOCAL, SLURM])
+def test_a_stale_lease(request: pytest.FixtureRequest, host: str, tmp_path: Path) -> None:
     """The other takes over what the first had begun to ask, and nothing of it is undone by the first's late answer."""
+    cluster = request.getfixturevalue("cluster") if host != LOCAL else None
     with site(tmp_path, cluster) as here:
         hosts = lines_of_hosts(here)
-        until(lambda: _polled(here.server), "nobody asks Slurm")
-        wish = here.wishes([SLURM], 1)[0]
+        until(lambda: _polled(here.server, host), f"nobody asks {host}")
+        wish = here.wishes([host], 1)[0]
         script = f"{wish.body['script']}while [ ! -e {here.inner}/go ]; do sleep 0.2; done\nexit 3\n"
         first = here.server.submit(script, **{k: v for k, v in wish.body.items() if k != "script"})
         until(lambda: here.server.call("GET", f"/api/jobs/{first['job_id']}").json()["status"] == "RUNNING")
-        who = stop_while_it_asks(here.server, SLURM)
+        who = stop_while_it_asks(here.server, host)
         try:
             with second(here, hosts) as other:
                 (here.outer / "go").touch()
-                until(lambda: holder(here.server.folder, SLURM) != who, "nobody takes over", LEASE_SECONDS * 2)
+                until(lambda: holder(here.server.folder, host) not in (who, BUSY), "nobody takes over")
                 ended = other.ended(first["job_id"])
                 assert (ended["status"], ended["exit_code"]) == ("ERROR", 3)
                 assert here.server.process
@@ -111,9 +127,9 @@ def test_a_stale_lease(request: pytest.FixtureRequest, cluster: Cluster, tmp_pat
             assert here.server.process
             os.killpg(here.server.process.pid, signal.SIGCONT)
         (here.outer / "go").unlink()
-        job = Job(wish.name, SLURM, first["job_id"].removesuffix(f".{SLURM}"), first["uuid"])
+        job = Job(wish.name, host, first["job_id"].removesuffix(f".{host}"), first["uuid"])
         here.report(request, "stale lease", [job])
 
 
-def _polled(server: Server) -> bool:
-    return bool(server.call("GET", f"/api/hosts/{SLURM}").json()["health"]["last_success"])
+def _polled(server: Server, host: str) -> bool:
+    return bool(server.call("GET", f"/api/hosts/{host}").json()["health"]["last_success"])
