@@ -29,12 +29,13 @@ def from_environment() -> Flask:
 
 
 def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
-    """A WSGI application for one configuration. Brings the database's schema up to date; starts nothing."""
+    """A WSGI application for one configuration. Brings the database's schema up to date, as soon as the database
+    answers; starts nothing."""
     plugins = plugins or load_plugins()
     configure_logging(config.gateway.log_level)
 
     database = Database(config.gateway.database)
-    database.migrate()
+    database.migrate_when_there()
     repository, host_store, token_store = Repository(database), HostStore(database), TokenStore(database)
 
     event_log = EventLog(database)

@@ -4,8 +4,11 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 from werkzeug.test import TestResponse
@@ -13,7 +16,7 @@ from werkzeug.test import TestResponse
 from gateway.errors import HostDown
 from gateway.store import Database, HostStore
 from tests.databases import Postgresql
-from tests.gateways import InProcess, World, error
+from tests.gateways import InProcess, Server, World, error, until
 from tests.test_cli import run
 
 pytestmark = pytest.mark.only_on("postgresql", "about its server")
@@ -73,6 +76,34 @@ def test_no_server_at_the_start(world: World, server: Postgresql, tmp_path: Path
         assert "Traceback" not in done.stderr
     server.start()
     assert run("migrate", "--config", config).returncode == 0
+
+
+def test_a_gateway_that_starts_before_its_database(world: World, server: Postgresql, tmp_path: Path) -> None:
+    """Without tables as well. It answers 503 until the server is there, and makes them then."""
+    server.empty(tmp_path)
+    server.stop()
+    gateway = Server(world, tmp_path)
+    with ExitStack() as ends, ThreadPoolExecutor(1) as pool:
+        ends.push(gateway.__exit__)
+        started = pool.submit(gateway.start)
+        try:
+            for path in ("/ready", "/api/jobs"):
+                answer = until(lambda path=path: _answer(gateway, path), "it does not come up without its database")
+                assert (answer.status_code, error(answer)["retryable"]) == (503, True)
+                assert answer.headers["Retry-After"]
+            assert gateway.call("GET", "/health").status_code == 200
+        finally:
+            server.start()
+        started.result()
+        assert gateway.ended(gateway.submit()["job_id"])["status"] == "FINISHED"
+    assert "until the gateway's database can be used" in gateway.log.read_text()
+
+
+def _answer(gateway: Server, path: str) -> httpx.Response | None:
+    try:
+        return gateway.call("GET", path)
+    except httpx.TransportError:
+        return None
 
 
 def test_a_gateway_that_stands_still_in_a_transaction_holds_nobody_up_for_ever(

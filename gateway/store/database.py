@@ -1,6 +1,7 @@
 """The engine, and the two ways to use it: `reading()` and `writing()`."""
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 30  # that a writer waits for others
 CONNECTIONS = 6  # per process, and as many again under load; SQLite keeps 2 MB of pages for each
+MIGRATION_PATIENCE = 5  # that a request waits for its own process's migration
 MIGRATION_LOCK = 7_235_861  # any number; PostgreSQL's advisory lock while one gateway migrates
 # For libpq, unless the URL says otherwise. Most bound what it would wait for without an end: a server that is gone
 # without a word, a gateway that stands still in the middle of a transaction.
@@ -54,10 +56,13 @@ class Database:
         )
         if self.sqlite:
             event.listen(self.engine, "connect", _tune_sqlite)
+        self._behind = self._migrating = False
+        self._catching_up = threading.RLock()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection that only reads."""
+        self._catch_up()
         with _faults_named(), self.engine.connect() as connection:
             yield connection
 
@@ -66,6 +71,7 @@ class Database:
         """A transaction, committed at the end of the block. On SQLite it takes the write lock at once: a lock that is
         asked for after reading fails with SQLITE_BUSY without waiting (SQLite 3, "deferred" transactions). Leaving the
         block with an exception rolls back."""
+        self._catch_up()
         turn = self._turns.take() if self._turns else nullcontext()
         with _faults_named(), turn, self.engine.connect() as connection:
             if self.sqlite:
@@ -89,6 +95,36 @@ class Database:
             config = _alembic()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def migrate_when_there(self) -> None:
+        """As `migrate`; where the database does not answer, whoever uses it first when it does brings it up to date,
+        and until then every use raises HostDown."""
+        try:
+            self.migrate()
+        except HostDown as problem:
+            words = "; ".join((problem.message, *getattr(problem, "__notes__", ())))
+            log.error("requests are answered with 503 until the gateway's database can be used: %s", words)
+            self._behind = True
+
+    def _catch_up(self) -> None:
+        if not self._behind:
+            return
+        if not self._catching_up.acquire(timeout=MIGRATION_PATIENCE):
+            raise HostDown("the gateway's database is being brought up to date")
+        try:
+            if self._behind and not self._migrating:  # `migrate` itself comes through here
+                self._migrate_late()
+        finally:
+            self._catching_up.release()
+
+    def _migrate_late(self) -> None:
+        self._migrating = True
+        try:
+            self.migrate()
+        finally:
+            self._migrating = False
+        self._behind = False
+        log.info("the gateway's database is there and up to date")
 
     def revision(self) -> str | None:
         """The revision that the database is at; None for an empty one."""
