@@ -1,14 +1,14 @@
 """What the schedulers themselves say, asked past the gateway."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.fixture import Cluster
-
-SINCE = "now-6hours"
+from tests.gateways import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,17 @@ class Seen:
     uuid: str
 
 
-def in_slurm(cluster: Cluster) -> Iterator[Seen]:
+def in_slurm(cluster: Cluster, since: float) -> Iterator[Seen]:
+    begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since))
     live = cluster.enter("root", ["squeue", "-h", "-a", "--states=all", "-o", "%i|%j|%k"])
-    past = cluster.enter("root", ["sacct", "-nXPa", "-S", SINCE, "--format=JobIDRaw,JobName,Comment"])
+    past = cluster.enter("root", ["sacct", "-nXPa", "-S", begin, "--format=JobIDRaw,JobName,Comment"])
     for line in (*live.splitlines(), *past.splitlines()):
         fields = line.split("|")
         if len(fields) == 3:  # other people's comments may hold anything, line breaks too
             yield Seen(*fields)
 
 
-def in_grid_engine(cluster: Cluster) -> Iterator[Seen]:
+def in_grid_engine(cluster: Cluster, since: float) -> Iterator[Seen]:
     yield from _live_in_grid_engine(cluster)
     file = cluster.root / "var/lib/gridengine/default/common/accounting"
     for line in file.read_text(errors="replace").splitlines():
@@ -53,10 +54,12 @@ def _live_in_grid_engine(cluster: Cluster) -> Iterator[Seen]:
             yield Seen(found["job_number"], found["job_name"], found["account"])
 
 
-def in_htcondor(cluster: Cluster) -> Iterator[Seen]:
+def in_htcondor(cluster: Cluster, since: float) -> Iterator[Seen]:
     wanted = ["-constraint", "JobgateId isnt undefined", "-af", "ClusterId", "ProcId", "JobBatchName", "JobgateId"]
     live = cluster.enter("root", ["condor_q", "-allusers", *wanted])
-    past = cluster.enter("root", ["condor_history", "-limit", "20000", *wanted])
+    # from the newest on; those that were removed have never been completed
+    older = f"CompletionDate > 0 && CompletionDate < {since:.0f}"
+    past = cluster.enter("root", ["condor_history", "-since", older, *wanted], timeout=PATIENCE)
     for line in (*live.splitlines(), *past.splitlines()):
         cluster_id, process, *name, uuid = line.split()
         yield Seen(f"{cluster_id}.{process}", " ".join(name), uuid)

@@ -3,10 +3,11 @@
 import os
 import random
 import shutil
+import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,19 +73,19 @@ class Site:
     run: str
     inner: str
     outer: Path
+    since: float = field(default_factory=lambda: time.time() - 60)
 
     def wishes(self, hosts: Sequence[str], count: int, **more: Any) -> list[Wish]:
         """So many for each host, mixed."""
         piles = [wishes(f"{self.run}-{host.split('.')[0]}", host, count, self.inner, **more) for host in hosts]
         return [wish for some in zip(*piles, strict=True) for wish in some]
 
-    def crowd(self, wanted: Sequence[Wish], *others: Server) -> Crowd:
-        urls = [server.url for server in (self.server, *others)]
-        return Crowd(urls, self.server.world.headers["ann"], wanted, PATIENCE)
+    def crowd(self, wanted: Sequence[Wish], passing: Collection[str] = ()) -> Crowd:
+        return Crowd(self.server.url, self.server.world.headers["ann"], wanted, PATIENCE, passing)
 
     def seen(self, host: str) -> set[Seen]:
         """This run's jobs, as the host's scheduler has them."""
-        everything = in_spool(self.server.folder) if host == LOCAL else IN_SCHEDULER[host](self._cluster)
+        everything = in_spool(self.server.folder) if host == LOCAL else IN_SCHEDULER[host](self._cluster, self.since)
         return {job for job in everything if job.name.startswith(f"{self.run}-")}
 
     @property

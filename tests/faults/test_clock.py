@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.sync import LEASE_SECONDS
+from tests.cluster.fixture import Cluster
 from tests.databases import REQUIRED
 from tests.faults.crowd import Job, wishes
 from tests.faults.figures import Figures, record
@@ -47,13 +48,21 @@ def gateway(world: World, tmp_path: Path, clock: Clock) -> Iterator[InProcess]:
         yield gateway
 
 
-@pytest.mark.parametrize("hosts", [[LOCAL], list(BACKENDS)], ids=["local", "cluster"])
-def test_the_gateways_machine(request: pytest.FixtureRequest, tmp_path: Path, hosts: list[str]) -> None:
+def test_local(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    step_amid_submits(request, None, tmp_path, [LOCAL])
+
+
+def test_cluster(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> None:
+    step_amid_submits(request, cluster, tmp_path, list(BACKENDS))
+
+
+def step_amid_submits(
+    request: pytest.FixtureRequest, cluster: Cluster | None, tmp_path: Path, hosts: list[str]
+) -> None:
     """All processes of a gateway under another clock, while sixteen clients submit. Nobody lets the gateway in whose
     clock is wrong by an hour (the certificates that it makes for ssh are valid for minutes), so it is put right."""
-    cluster = request.getfixturevalue("cluster") if hosts != [LOCAL] else None
     with false_clock(tmp_path) as (step, environment), site(tmp_path, cluster, environment=environment) as here:
-        with here.crowd(here.wishes(hosts, jobs_in_all(120 // len(hosts)))) as crowd:
+        with here.crowd(here.wishes(hosts, jobs_in_all(120 // len(hosts))), {"account_refused"}) as crowd:
             for share in (0.1, 0.3, 0.5, 0.7, 0.9) if LONG else (0.2, 0.6):
                 crowd.wait_for(share)
                 step(-HOUR)

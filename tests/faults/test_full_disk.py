@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.fixture import Cluster
 from tests.faults.site import BACKENDS, LOCAL, LONG, Site, jobs_in_all, site
 from tests.gateways import error, until
 
@@ -61,19 +62,24 @@ def refused(here: Site) -> bool:
     return answer.status_code == 503
 
 
-@pytest.mark.parametrize("hosts", [[LOCAL], list(BACKENDS)], ids=["local", "cluster"])
-def test_full_disk(
-    request: pytest.FixtureRequest, small_disk: Path, tmp_path_factory: pytest.TempPathFactory, hosts: list[str]
-) -> None:
+def fill(request: pytest.FixtureRequest, here: Site, hosts: list[str], disk: Path) -> None:
+    with here.crowd(here.wishes(hosts, jobs_in_all(80 // len(hosts)), description="x" * 4000)) as crowd:
+        crowd.wait_for(0.3)
+        with full(disk):
+            until(lambda: refused(here), "submits go on")
+            assert here.server.call("GET", "/api/jobs?limit=1").status_code == 200
+            time.sleep(FULL_SECONDS)
+            assert here.server.call("GET", "/health").status_code == 200
+    here.settled()
+    here.report(request, "disk full", crowd.jobs)
+
+
+def test_local(request: pytest.FixtureRequest, small_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """What the jobs leave is elsewhere, so that it counts how often they ran."""
-    cluster = request.getfixturevalue("cluster") if hosts != [LOCAL] else None
-    with site(small_disk, cluster, traces=tmp_path_factory.mktemp("traces")) as here:
-        with here.crowd(here.wishes(hosts, jobs_in_all(80 // len(hosts)), description="x" * 4000)) as crowd:
-            crowd.wait_for(0.3)
-            with full(small_disk):
-                until(lambda: refused(here), "submits go on")
-                assert here.server.call("GET", "/api/jobs?limit=1").status_code == 200
-                time.sleep(FULL_SECONDS)
-                assert here.server.call("GET", "/health").status_code == 200
-        here.settled()
-        here.report(request, "disk full", crowd.jobs)
+    with site(small_disk, traces=tmp_path_factory.mktemp("traces")) as here:
+        fill(request, here, [LOCAL], small_disk)
+
+
+def test_cluster(request: pytest.FixtureRequest, cluster: Cluster, small_disk: Path) -> None:
+    with site(small_disk, cluster) as here:
+        fill(request, here, list(BACKENDS), small_disk)

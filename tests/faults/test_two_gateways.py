@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.fixture import Cluster
 from tests.faults.crowd import Job
 from tests.faults.schedulers import spool_of
 from tests.faults.site import BACKENDS, LOCAL, LONG, Site, site
@@ -35,10 +36,16 @@ def lines_of_hosts(here: Site) -> str:
     return here.server.config.read_text().partition("poll_interval = 0.1\n")[2]
 
 
-@pytest.mark.parametrize("hosts", [[LOCAL], list(BACKENDS)], ids=["local", "cluster"])
-def test_one_key_at_the_same_moment(request: pytest.FixtureRequest, tmp_path: Path, hosts: list[str]) -> None:
-    """Eight clients send it, four to each gateway."""
-    cluster = request.getfixturevalue("cluster") if hosts != [LOCAL] else None
+def test_one_key_at_the_same_moment_local(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    send_together(request, None, tmp_path, [LOCAL])
+
+
+def test_one_key_at_the_same_moment(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> None:
+    send_together(request, cluster, tmp_path, list(BACKENDS))
+
+
+def send_together(request: pytest.FixtureRequest, cluster: Cluster | None, tmp_path: Path, hosts: list[str]) -> None:
+    """Eight clients send the same request with the same key, four to each gateway."""
     with site(tmp_path, cluster) as here, second(here, lines_of_hosts(here)) as other, ThreadPoolExecutor(8) as pool:
         jobs = []
         for wish in here.wishes(hosts, ROUNDS if hosts == [LOCAL] else max(ROUNDS // 5, 2)):
@@ -98,10 +105,17 @@ def stop_while_it_asks(server: Server, host: str) -> str:
     return who
 
 
-@pytest.mark.parametrize("host", [LOCAL, *BACKENDS] if LONG else [LOCAL, SLURM])
-def test_a_stale_lease(request: pytest.FixtureRequest, host: str, tmp_path: Path) -> None:
+def test_a_stale_lease_local(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    stand_still(request, None, tmp_path, LOCAL)
+
+
+@pytest.mark.parametrize("host", list(BACKENDS) if LONG else [SLURM])
+def test_a_stale_lease(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path, host: str) -> None:
+    stand_still(request, cluster, tmp_path, host)
+
+
+def stand_still(request: pytest.FixtureRequest, cluster: Cluster | None, tmp_path: Path, host: str) -> None:
     """The other takes over what the first had begun to ask, and nothing of it is undone by the first's late answer."""
-    cluster = request.getfixturevalue("cluster") if host != LOCAL else None
     with site(tmp_path, cluster) as here:
         hosts = lines_of_hosts(here)
         until(lambda: _polled(here.server, host), f"nobody asks {host}")
