@@ -25,7 +25,7 @@ test: dev                       ## everything that can run here
 
 faults: dev                     ## break things for long, and count what was lost or doubled
 	@tests/packages
-	@JOBGATE_FAULTS=long $(BIN)/python -m pytest -n 0 tests/faults $(ARGS)
+	@JOBGATE_FAULTS=long $(BIN)/python -m pytest -n 2 --dist worksteal tests/faults $(ARGS)
 
 documents: dev                  ## write what docs/ has from the code
 	@$(BIN)/python tools/configuration-page
