@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gateway.errors import Conflict, HostDown, RefusedByScheduler
-from gateway.model import JobReport, JobSpec, Submitted
+from gateway.model import DependencyType, JobReport, JobSpec, Submitted
 from gateway.transport import Command, CommandResult, Transport
 
 ACTIONS = ("abort", "hold", "release", "suspend", "continue")
@@ -36,11 +36,13 @@ OPTIONAL_FIELDS = (
 class Capabilities:
     """What a backend can honour: `fields` of a request out of OPTIONAL_FIELDS (everything else is for every backend),
     and `actions` out of ACTIONS. A request for anything else is refused before the backend sees it. `needs_operator` is
-    false where one query tells about everybody's jobs whoever asks."""
+    false where one query tells about everybody's jobs whoever asks. `dependencies` are the types that the scheduler
+    itself waits for, of jobs of its own; for the others the gateway holds a job back."""
 
     fields: frozenset[str] = frozenset()
     actions: frozenset[str] = frozenset({"abort"})
     needs_operator: bool = True
+    dependencies: frozenset[DependencyType] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

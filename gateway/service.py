@@ -5,14 +5,15 @@ who may see what, what a host can honour, and that a job is submitted exactly on
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.audit import Audit
 from gateway.backend import ACTIONS, OPTIONAL_FIELDS
 from gateway.config import Config
+from gateway.dependencies import Upstream, prospect
 from gateway.errors import (
     Conflict,
     Forbidden,
@@ -31,6 +32,7 @@ from gateway.model import (
     DEFAULT_NAME,
     REPORTED,
     TASK_REPORTED,
+    DependencyType,
     Job,
     JobReport,
     JobSpec,
@@ -103,9 +105,8 @@ class JobService:
             row = self._row(principal, host, request)
             end = time.monotonic() + host.config.section.submit_timeout  # counted from before others can see the row
             try:
-                entry.job = self.repository.add_job(
-                    row, request.script, request.key
-                )  # intent, before the scheduler hears
+                needs = self._needs(principal, request.fields)
+                entry.job = self.repository.add_job(row, request.script, request.key, needs)  # intent, before all else
             except KeyTaken as taken:
                 entry.job = self._same_again(principal, taken, request)
                 return entry.job, False
@@ -164,11 +165,19 @@ class JobService:
 
     def _hand_over(self, host: Host, job: Job, script: str, end: float, refused: Callable[[Job], object]) -> Job:
         """`refused` is what becomes of a job that is known not to exist on the host: the answer says why."""
+        with self._settled_later(job):
+            prepared = self.prepare(host, job, script)
+        if isinstance(prepared, Job):
+            return prepared
         try:
             with not_after(end):
-                submitted = host.backend.submit(job_spec(job, script))
-        except (RefusedByScheduler, HostDown, Forbidden):
+                submitted = host.backend.submit(prepared)
+        except (RefusedByScheduler, HostDown, Forbidden) as problem:
             with self._settled_later(job):
+                if (
+                    "dependencies" in problem.errors
+                ):  # the scheduler has forgotten a job; the tick will know how it ended
+                    return self.wait(job, problem.message)
                 refused(job)
             raise
         except (HostTimeout, OutcomeUnknown, InvalidSchedulerAnswer) as problem:
@@ -176,6 +185,77 @@ class JobService:
                 return self._find_out(host, job, problem)
         with self._settled_later(job):
             return self.adopt(job, submitted)
+
+    # -- waiting for other jobs ---------------------------------------------------------------------------------------
+
+    def _needs(self, principal: Principal, fields: Mapping[str, Any]) -> list[tuple[str, DependencyType]]:
+        """The jobs that a request depends on, by uuid. Raises Unprocessable for one that is not the caller's own."""
+        needs = []
+        for asked in fields.get("dependencies") or ():
+            try:
+                needs.append((self.get(principal, asked["job_id"]).uuid, DependencyType(asked["type"])))
+            except NotFound as problem:
+                words = f"dependencies: {problem.message}"
+                raise Unprocessable(words, errors={"dependencies": [problem.message]}) from None
+        return needs
+
+    def prepare(self, host: Host, job: Job, script: str) -> JobSpec | Job:
+        """What the backend is to run now. Where it is not to run yet, or never, that is written down, and the answer is
+        the job as it is then."""
+        if not job.request.get("dependencies"):
+            return job_spec(job, script)
+        native = host.backend.capabilities.dependencies
+        ahead = prospect(self.repository.waits_for(job.number), host.name, native)
+        if ahead.never:
+            return self.cancel(job, ahead.never)
+        if ahead.waits:
+            return self.wait(job, ahead.waits)
+        return replace(job_spec(job, script), dependencies=ahead.native)
+
+    def wait(self, job: Job, words: str) -> Job:
+        """Hold a job back until what it depends on has happened. The scheduler does not have it."""
+        return self._moved(job, state=JobState.HELD, reason=words, native_state=None, as_of=None)
+
+    def cancel(self, job: Job, words: str) -> Job:
+        """End a job that has not begun, and is not the scheduler's, or not any more."""
+        end = {"state": JobState.CANCELLED, "reason": words, "end_time": now()}
+        if not job.task_counts:
+            return self._moved(job, **end, stale=False)
+        rows = [{"task_id": task.task_id, **end} for task in self.repository.tasks(job.number, TaskFilter())]
+        for changed, before in self.repository.change_jobs([(job, {**end, "stale": False})], {job.number: rows}):
+            self.changed(changed, before)
+            job = changed
+        return job
+
+    def _moved(self, job: Job, **values: Any) -> Job:
+        changed = self.repository.change_job(job, **values)
+        if changed.state != job.state and changed.state == values["state"]:
+            self.changed(changed, job.state)
+        return changed
+
+    def cancel_if_hopeless(self, job: Job, upstreams: Sequence[Upstream]) -> bool:
+        """Whether a job can never start; then it is cancelled, on its host too."""
+        ahead = prospect(upstreams, job.host, ())
+        if not ahead.never:
+            return False
+        if job.native_id:
+            with suppress(NotFound):
+                self.host_of(job).backend.control("abort", job.native_id, job.account)
+        cancelled = self.cancel(job, ahead.never)
+        self.audit.gateway_did("cancel", cancelled, ahead.never)
+        return cancelled.state.final
+
+    def _steer_waiting(self, job: Job, action: str) -> None:
+        """As `_steer`, for a job that the gateway holds back."""
+        if action == "abort":
+            steered = self.cancel(job, "aborted while it waited for other jobs")
+        elif action == "hold" or (action == "release" and job.request.get("hold")):
+            request = {**job.request, "hold": action == "hold"}
+            steered = self.repository.change_job(job, request=request)
+        else:
+            raise Conflict(f"the job {job.reason}; there is nothing to {action}")
+        if steered.state not in (JobState.HELD, JobState.CANCELLED):
+            raise Conflict("the job is just being submitted; try again in a few seconds", code="not_settled")
 
     def _find_out(self, host: Host, job: Job, problem: JobgateError) -> Job:
         """The submit broke off. Perhaps the scheduler knows more; otherwise the tick asks again later."""
@@ -293,7 +373,7 @@ class JobService:
         fields = {name: value for name, value in {**asked_for(job), **values}.items() if value is not None}
         self._check(host, script, fields)
         row = self._row(principal, host, JobRequest(host.name, script, fields, draft=True))
-        return self.repository.change_draft(job, row, script)
+        return self.repository.change_draft(job, row, script, self._needs(principal, fields))
 
     def _draft_again(self, job: Job) -> None:
         words = "it was refused when it was executed; change it and try again"
@@ -335,6 +415,9 @@ class JobService:
             raise Conflict(f"{host.name} cannot {action} jobs; it can: {can}", code="action_not_supported")
         if job.state.final:
             raise Conflict(f"the job is {job.state} already; there is nothing to {action}")
+        if held_back(job):
+            self._steer_waiting(job, action)
+            return
         report = host.backend.control(action, self.native_id(job), job.account)
         if report:
             self.learn(job, report)
@@ -416,6 +499,11 @@ class JobService:
             self._forget(entry.job)
 
     def _forget(self, job: Job) -> None:
+        if job.state.final:  # afterwards nobody could say how it ended
+            for waiting, upstreams in self.repository.dependents(job):
+                self.cancel_if_hopeless(waiting, upstreams)
+        if held_back(job):
+            self._steer_waiting(job, "abort")
         if not job.state.final and job.native_id:
             try:
                 self.host_of(job).backend.control("abort", job.native_id, job.account)
@@ -498,6 +586,11 @@ def account_of(principal: Principal, asked: str | None) -> str:
         known = ", ".join(principal.accounts)
         raise Forbidden(f"your certificate may not use the account {account!r}; it may use: {known}")
     return account
+
+
+def held_back(job: Job) -> bool:
+    """The gateway itself holds the job back; the scheduler does not have it."""
+    return job.state == JobState.HELD and job.native_id is None
 
 
 def task_log(pattern: str, task: int) -> str:

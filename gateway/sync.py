@@ -19,11 +19,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from gateway.dependencies import prospect
 from gateway.errors import JobgateError
 from gateway.hosts import Host, Hosts
 from gateway.model import Job, JobReport, JobState, LiveJob, Task
 from gateway.news import array_news, news
-from gateway.service import JobService, found, job_spec
+from gateway.service import JobService, found, held_back
 from gateway.store import HostStore, Repository
 from gateway.transport.deadline import not_after
 
@@ -130,6 +131,7 @@ class Sync:
                 changes.append((job, values))
         for moved, before in self.repository.change_jobs(changes, task_changes):
             self.service.changed(moved, before)
+        self._settle_waiting(host, holder)
         return {"last_success": asked_at, **self._info(host, record.info_at, known)}
 
     @staticmethod
@@ -151,6 +153,19 @@ class Sync:
         if nobody or (info_at and abs((at - info_at).total_seconds()) < INFO_SECONDS):
             return {}
         return {"info": asdict(host.backend.cluster(account)), "info_at": at}
+
+    def _settle_waiting(self, host: Host, holder: str) -> None:
+        """Jobs that depend on others: cancel what can never start, until that makes no other one hopeless, and hand
+        over what the gateway held back and need not any more."""
+        waiting = self.repository.waiting_jobs(host.name)
+        while [pair for pair in waiting if self.service.cancel_if_hopeless(*pair)]:
+            waiting = self.repository.waiting_jobs(host.name)
+        for job, upstreams in waiting:
+            if held_back(job) and not prospect(upstreams, host.name, ()).waits:
+                start = {"state": JobState.SUBMITTING, "reason": None, "as_of": _time(self.clock())}
+                for submitting, before in self.repository.change_jobs([(job, start)]):
+                    self.service.changed(submitting, before)
+                    self._hand_over_again(host, holder, submitting)
 
     def _settle_all(self, host: Host, holder: str) -> None:
         """Submissions that were cut off. How long one has been so is counted from when it was first noticed, in
@@ -187,11 +202,17 @@ class Sync:
             held = self.host_store.renew_lease(host.name, holder, self.clock() + LEASE_SECONDS)
             if not held or job.state != JobState.SUBMITTING:
                 return
+            prepared = self.service.prepare(host, job, self.repository.script(job.number))
+            if isinstance(prepared, Job):
+                return
             try:
-                submitted = host.backend.submit(job_spec(job, self.repository.script(job.number)))
+                submitted = host.backend.submit(prepared)
             except JobgateError as problem:
                 if problem.retryable:
                     raise
+                if "dependencies" in problem.errors:
+                    self.service.wait(job, problem.message)
+                    return
                 self._submit_failed(job, problem.message)
                 return
         self.service.audit.gateway_did("hand over again", self.service.adopt(job, submitted))

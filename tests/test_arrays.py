@@ -11,7 +11,7 @@ from tests.test_clusters import HOSTS, host_section
 
 __all__ = ["_turn_on_the_cluster", "cluster", "cluster_alone"]
 
-EVERYWHERE = {"local": "localhost", "slurm": HOSTS["slurm"]}
+EVERYWHERE = {"local": "localhost", **HOSTS}
 SCRIPT = "#!/bin/sh\necho task $SGE_TASK_ID\n[ $JOBGATE_TASK_ID != 37 ] || exit 3\n"
 
 

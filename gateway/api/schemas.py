@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates
 
-from gateway.model import STATUS_OF, STATUSES, Job, JobState, Task
+from gateway.model import STATUS_OF, STATUSES, DependencyType, Job, JobState, Task
 from gateway.options import one_of, parse_size
 from gateway.store.repository import NEWEST, SORTS
 
@@ -77,6 +77,13 @@ def text(longest: int, about: str = "", **more: Any) -> Text:
     return Text(allow_none=True, validate=validate.Length(max=longest), metadata={"description": about}, **more)
 
 
+class DependencySchema(Schema):
+    """A job that another waits for."""
+
+    job_id = Text(required=True, validate=validate.Length(1, 400), metadata={"description": "job_id or uuid"})
+    type = fields.String(validate=one_of(*DependencyType), load_default=DependencyType.AFTEROK.value)
+
+
 class JobFields(Schema):
     """What can be said of a job."""
 
@@ -100,6 +107,12 @@ class JobFields(Schema):
     stdout = text(4095, "file for the standard output")
     stderr = text(4095, "file for the error output")
     array = text(100_000, 'tasks: "1-10", "1-100:5", "3,7,9-12", with "%4" behind it for four at once')
+    dependencies = fields.List(
+        fields.Nested(DependencySchema),
+        allow_none=True,
+        validate=validate.Length(max=1000),
+        metadata={"description": "jobs of yours that must have ended, or begun, before this one starts"},
+    )
     description = text(10_000)
     extended_properties = fields.Dict(keys=Text(), allow_none=True, metadata={"description": "any JSON object"})
 
@@ -305,6 +318,7 @@ class JobSchema(Schema):
         allow_none=True,
         metadata={"description": "of an array: how many in all (`total`), and in each state"},
     )
+    dependencies = fields.List(fields.Nested(DependencySchema), required=True)
     resubmitted_from = fields.String(
         required=True, allow_none=True, metadata={"description": "job_id of the job that this one repeats"}
     )
@@ -364,6 +378,7 @@ def job_json(job: Job, base_url: str, asked_at: datetime | None, at: datetime) -
         "extended_properties": job.extended_properties,
         "array": job.array,
         "tasks": task_counts(job),
+        "dependencies": job.request.get("dependencies") or [],
         "resubmitted_from": job.resubmitted_from,
         "warnings": job.warnings,
         **runtime_attributes(job, at),

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Row,
     Text,
     Update,
+    and_,
     bindparam,
     case,
     cast,
@@ -31,10 +32,12 @@ from sqlalchemy import (
     update,
 )
 
+from gateway.dependencies import Upstream
 from gateway.errors import NotFound, Unprocessable
-from gateway.model import FINAL_STATES, Job, JobState, LiveJob, Task
+from gateway.model import FINAL_STATES, DependencyType, Job, JobState, LiveJob, Task
 from gateway.store.database import Database, insert_unless_there, now
-from gateway.store.tables import BEGIN, begin_of_tag, events, idempotency_keys, jobs, scripts, tasks
+from gateway.store.dependencies import upstreams, write_dependencies
+from gateway.store.tables import BEGIN, begin_of_tag, dependencies, events, idempotency_keys, jobs, scripts, tasks
 from gateway.store.tasks import TASK_COLUMNS, TaskFilter, add_tasks, task_conditions, write_tasks
 
 JOB_COLUMNS = [jobs.c[declared.name] for declared in fields(Job)]
@@ -123,9 +126,15 @@ class Repository:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def add_job(self, values: Mapping[str, Any], script: str, key: tuple[str, str] | None = None) -> Job:
+    def add_job(
+        self,
+        values: Mapping[str, Any],
+        script: str,
+        key: tuple[str, str] | None = None,
+        waits_for: Iterable[tuple[str, DependencyType]] = (),
+    ) -> Job:
         """Commit a new job. `values` are its columns without number and times; `key` is (idempotency key, hash of the
-        body). Raises KeyTaken."""
+        body), `waits_for` the jobs that it depends on, by uuid. Raises KeyTaken."""
         at = now()
         with self.database.writing() as connection:
             if key:
@@ -133,6 +142,7 @@ class Repository:
             row = {"stale": False, "warnings": [], **values, "created_at": at, "updated_at": at}
             number = connection.execute(INSERT_JOB, {**row, "job_id": values["uuid"]}).scalar_one()
             connection.execute(INSERT_SCRIPT, {"number": number, "script": script})
+            write_dependencies(connection, number, waits_for)
             job = Job(number=number, **row)
             connection.execute(INSERT_EVENT, _event(job, None, at))
             return job
@@ -195,6 +205,29 @@ class Repository:
         with self.database.reading() as connection:
             return connection.execute(select(scripts.c.script).where(scripts.c.number == number)).scalar_one()
 
+    def waits_for(self, number: int) -> list[Upstream]:
+        """What a job depends on."""
+        with self.database.reading() as connection:
+            return upstreams(connection, dependencies.c.number == number)[number]
+
+    def waiting_jobs(self, host: str) -> list[tuple[Job, list[Upstream]]]:
+        """The jobs of a host that have not begun and depend on others, held back by the gateway or by the scheduler."""
+        mine = (jobs.c.host == host, jobs.c.state.in_((JobState.QUEUED, JobState.HELD)))
+        held_back = and_(jobs.c.state == JobState.HELD, jobs.c.native_id.is_(None))
+        waiting = select(jobs.c.number).where(*mine, or_(held_back, jobs.c.number.in_(select(dependencies.c.number))))
+        with self.database.reading() as connection:
+            numbers = list(connection.execute(waiting.order_by(jobs.c.number)).scalars())
+            found = upstreams(connection, dependencies.c.number.in_(waiting)) if numbers else {}
+            return [(job, found.get(job.number, [])) for job in self._jobs(connection, numbers)]
+
+    def dependents(self, job: Job) -> list[tuple[Job, list[Upstream]]]:
+        """The jobs that depend on this one and have not begun."""
+        on_it = select(dependencies.c.number).where(dependencies.c.uuid == job.uuid)
+        with self.database.reading() as connection:
+            found = upstreams(connection, dependencies.c.number.in_(on_it))
+            jobs_found = self._jobs(connection, sorted(found))
+        return [(one, found[one.number]) for one in jobs_found if one.state in (JobState.QUEUED, JobState.HELD)]
+
     def live_tasks(self, host: str) -> dict[int, dict[int, Task]]:
         """The tasks of a host's live arrays whose truth is still to come, by the job's number and the task's."""
         where = (jobs.c.host == host, jobs.c.state.in_(LIVE), jobs.c.native_id.is_not(None), jobs.c.array.is_not(None))
@@ -221,7 +254,7 @@ class Repository:
         has changed since is left alone. Gives the jobs whose state changed, each with its state before.
 
         `task_changes` are the new columns of tasks, each with its `task_id`, by the number of an array that is among
-        the jobs; what follows from its tasks is written as well."""
+        the jobs; what follows from its tasks is written where the job's own new columns do not say it."""
         # In the order of their numbers, so that two who write about the same jobs do not wait for each other in a ring.
         wanted = {job.number: (job, values) for job, values in sorted(changes, key=lambda change: change[0].number)}
         if not wanted:
@@ -230,7 +263,7 @@ class Repository:
         with self.database.writing() as connection:
             for number, rows in sorted(task_changes.items()):
                 job, values = wanted[number]
-                wanted[number] = (job, {**values, **write_tasks(connection, number, rows)})
+                wanted[number] = (job, {**write_tasks(connection, number, rows), **values})
             moving = {number: change for number, change in wanted.items() if _moves(*change)}
             before = {job.number: job.state for job in self._as_seen(connection, moving)}
             _write_all(connection, wanted.values(), at)
@@ -257,14 +290,17 @@ class Repository:
                 connection.execute(INSERT_EVENT, _event(changed, job.state, changed.updated_at))
         return changed
 
-    def change_draft(self, job: Job, values: Mapping[str, Any], script: str) -> Job:
-        """Write a draft's columns and its script, unless it is none any more. Its uuid and owner stay. Gives the job
-        as it is."""
+    def change_draft(
+        self, job: Job, values: Mapping[str, Any], script: str, waits_for: Iterable[tuple[str, DependencyType]]
+    ) -> Job:
+        """Write a draft's columns, its script and what it depends on, unless it is none any more. Its uuid and owner
+        stay. Gives the job as it is."""
         row = {name: value for name, value in values.items() if name not in ("uuid", "owner")} | {"updated_at": now()}
         drafts = (jobs.c.number == job.number, jobs.c.state == JobState.DRAFT)
         with self.database.writing() as connection:
             if connection.execute(update(jobs).where(*drafts).values(**row)).rowcount == 1:
                 connection.execute(update(scripts).where(scripts.c.number == job.number).values(script=script))
+                write_dependencies(connection, job.number, waits_for)
             return self._job(connection, jobs.c.number == job.number)
 
     @staticmethod
@@ -286,8 +322,11 @@ class Repository:
         return found
 
     def delete_job(self, job: Job) -> None:
-        """Forget the job, its script, its history and its idempotency key."""
+        """Forget the job, its script, its history and its idempotency key. What waits for a job that has ended need not
+        any more: it has been cancelled, or the job ended as it should."""
         with self.database.writing() as connection:
+            if job.state.final:
+                connection.execute(delete(dependencies).where(dependencies.c.uuid == job.uuid))
             connection.execute(delete(jobs).where(jobs.c.number == job.number))
             connection.execute(delete(idempotency_keys).where(idempotency_keys.c.uuid == job.uuid))
 

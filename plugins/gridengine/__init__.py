@@ -16,7 +16,9 @@ from gateway import (
     ClusterInfo,
     Command,
     CommandBackend,
+    CommandResult,
     Conflict,
+    DependencyType,
     HostContext,
     JobgateError,
     JobReport,
@@ -24,6 +26,7 @@ from gateway import (
     JobState,
     NotFound,
     Submitted,
+    TaskReport,
     hookimpl,
     split_folder,
 )
@@ -33,7 +36,9 @@ from .commands import GridEngineOptions
 
 log = logging.getLogger(__name__)
 
-FIELDS = frozenset({"queue", "nodes", "cores", "memory", "gpus", "wall_time", "hold", "priority", "stdout", "stderr"})
+FIELDS = frozenset(
+    {"queue", "nodes", "cores", "memory", "gpus", "wall_time", "hold", "priority", "stdout", "stderr", "array"}
+)
 ACTIONS = frozenset({"abort", "hold", "release", "suspend", "continue"})
 
 
@@ -41,7 +46,7 @@ class GridEngineBackend(CommandBackend):
     """A host under Grid Engine."""
 
     name = "gridengine"
-    capabilities = Capabilities(FIELDS, ACTIONS)
+    capabilities = Capabilities(FIELDS, ACTIONS, dependencies=frozenset({DependencyType.AFTERANY}))
     options_type = GridEngineOptions
 
     def __init__(self, host: HostContext) -> None:
@@ -60,9 +65,12 @@ class GridEngineBackend(CommandBackend):
         job = parsing.Details(
             native_id, spec.account, spec.uuid, plan.name, folder, plan.stdout, plan.stderr, plan.one_log
         )
+        if spec.array:
+            job = replace(job, array=spec.array.ids)
         if plan.show:
             job = self._shown(shown, job)
-        stdout, stderr = self._logs(job, spec.account)
+        by_itself = job.array and spec.array is None  # the gateway knows of no tasks then, and could ask for no log
+        stdout, stderr = (None, None) if by_itself else self._logs(job, spec.account)
         return Submitted(native_id, job.folder or folder, stdout, stderr, plan.warnings)
 
     @staticmethod
@@ -75,9 +83,8 @@ class GridEngineBackend(CommandBackend):
             return planned
 
     def _logs(self, job: parsing.Details, account: str) -> tuple[str | None, str | None]:
-        """Where its output goes; None where only its run will tell (tasks, the node's name)."""
-        if job.array:
-            return None, None
+        """Where its output goes; None where only its run will tell (the node's name)."""
+        of_task = ".{task_id}" if job.array else ""
         try:
             home = self.host.transport.home(account) if parsing.needs_home(job) else ""
         except JobgateError:  # as below: the job is submitted by now
@@ -86,9 +93,9 @@ class GridEngineBackend(CommandBackend):
         chosen = [path for path in (stdout, stderr) if path and path != job.folder]
         folders = {job.folder, *(self._folders(chosen, account) if chosen else ())}
         if stdout in folders:
-            stdout = f"{stdout}/{job.name}.o{job.native_id}"
+            stdout = f"{stdout}/{job.name}.o{job.native_id}{of_task}"
         if stderr in folders:
-            stderr = f"{stderr}/{job.name}.e{job.native_id}"
+            stderr = f"{stderr}/{job.name}.e{job.native_id}{of_task}"
         return stdout, stdout if job.one_log else stderr
 
     def _folders(self, paths: list[str], account: str) -> list[str]:
@@ -102,29 +109,38 @@ class GridEngineBackend(CommandBackend):
 
     # --- ask ----------------------------------------------------------------------------------------------------------
 
-    def query(self, native_ids: Collection[str], account: str | None) -> Mapping[str, JobReport]:
-        wanted = {native_id for native_id in native_ids if parsing.ID.match(native_id)}
+    def query(self, jobs: Mapping[str, Collection[int]], account: str | None) -> Mapping[str, JobReport]:
+        wanted = {native_id for native_id in jobs if parsing.ID.match(native_id)}
         if not wanted:
             return {}
         live = parsing.queue(self.ask(self.commands.queue(account), account))
         reports = {native_id: report for native_id, report in live.items() if native_id in wanted}
         reports |= self._with_reasons(reports, account)
-        return reports | self._ended(sorted(wanted - reports.keys()), account)
+        names = sorted(wanted - reports.keys())
+        for native_id, report in reports.items():
+            names += [f"{native_id}.{task}" for task in jobs[native_id] if task not in report.tasks]
+        ended = self._ended(names, account)
+        both = {
+            native_id: replace(reports[native_id], tasks={**ended[native_id].tasks, **reports[native_id].tasks})
+            for native_id in reports.keys() & ended
+        }
+        return {**ended, **reports, **both}
 
     def _with_reasons(self, reports: Mapping[str, JobReport], account: str | None) -> dict[str, JobReport]:
         """Jobs in error stay in the queue for ever; why is said elsewhere."""
         stuck = [native_id for native_id, report in reports.items() if parsing.in_error(report)]
         jobs = parsing.details(self.ask(self.commands.details(stuck), account)) if stuck else {}
         return {
-            native_id: replace(reports[native_id], reason=parsing.reason(job))
+            native_id: parsing.with_reason(reports[native_id], parsing.reason(job))
             for native_id, job in jobs.items()
             if native_id in stuck
         }
 
-    def _ended(self, native_ids: list[str], account: str | None) -> dict[str, JobReport]:
-        if not native_ids:
+    def _ended(self, names: list[str], account: str | None) -> dict[str, JobReport]:
+        """What the accounting has of jobs, `<id>`, and of tasks, `<id>.<task>`."""
+        if not names:
             return {}
-        output = self.ask(self.commands.accounting(native_ids), account)
+        output = self.ask(self.commands.accounting(names), account)
         return parsing.accounting(output, account, self.site.parallel_environment)
 
     def _live(self, native_id: str, account: str) -> parsing.Details | None:
@@ -135,7 +151,7 @@ class GridEngineBackend(CommandBackend):
     def find(self, uuid: str, account: str) -> JobReport | None:
         native_id = parsing.with_account_string(self.ask(self.commands.find(account), account), uuid)
         job = native_id and self._live(native_id, account)
-        report = native_id and self.query([native_id], account).get(native_id)
+        report = native_id and self.query({native_id: ()}, account).get(native_id)
         if job and report:
             return parsing.with_details(report, job, *self._logs(job, account))
         output = self.ask(self.commands.past(uuid), account)
@@ -149,7 +165,7 @@ class GridEngineBackend(CommandBackend):
         if job is None:
             self._too_late(action, native_id, account)
             return None
-        if action in ("hold", "suspend") and job.started != (action == "suspend"):
+        if (action == "hold" and job.started and not job.array) or (action == "suspend" and not job.started):
             which = "waiting" if action == "hold" else "running"
             raise Conflict(f"only a {which} job can be {'held' if action == 'hold' else 'suspended'}")
         if action == "abort":
@@ -160,12 +176,32 @@ class GridEngineBackend(CommandBackend):
     def _abort(self, job: parsing.Details) -> JobReport | None:
         """Gives the end of a job that had not started: Grid Engine forgets it and writes no record of it (8.1.9)."""
         result = self.run(self.commands.abort(job.native_id, job.account_string), job.owner)
+        if job.array:
+            return self._deleted(result, job)
         if parsing.deleted_waiting(result):
             words, end = "deleted before it started", datetime.now(UTC)
             return JobReport(job.native_id, JobState.CANCELLED, "deleted", job.uuid, reason=words, end_time=end)
         with suppress(NotFound):  # it has just ended
             parsing.check_control(result, job.native_id)
         return None
+
+    def abort_tasks(self, native_id: str, tasks: Collection[int], account: str) -> JobReport | None:
+        job = self._live(native_id, account) if parsing.ID.match(native_id) else None
+        if job is None:
+            self._too_late("abort", native_id, account)
+            return None
+        result = self.run(self.commands.abort(native_id, job.account_string, sorted(tasks)), account)
+        return self._deleted(result, job)
+
+    @staticmethod
+    def _deleted(result: CommandResult, job: parsing.Details) -> JobReport | None:
+        """The end of an array's tasks that had not started, as above."""
+        with suppress(NotFound):
+            parsing.check_control(result, job.native_id)
+        words, end = "deleted before it started", datetime.now(UTC)
+        cancelled = TaskReport(JobState.CANCELLED, "deleted", reason=words, end_time=end)
+        tasks = dict.fromkeys(parsing.deleted_tasks(result, job), cancelled)
+        return JobReport(job.native_id, JobState.CANCELLED, "deleted", job.uuid, tasks=tasks) if tasks else None
 
     def _too_late(self, action: str, native_id: str, account: str) -> None:
         """Nothing to do for a job that has ended. Raises NotFound where there never was one."""

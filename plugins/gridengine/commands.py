@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from marshmallow import fields
 from marshmallow.validate import Length, Range, Regexp
 
-from gateway import DEFAULT_NAME, Command, Directive, JobSpec, RefusedByScheduler, contradictions, in_folder, option
+from gateway import (
+    DEFAULT_NAME,
+    Command,
+    Directive,
+    JobSpec,
+    RefusedByScheduler,
+    TaskRange,
+    contradictions,
+    in_folder,
+    option,
+    task_script,
+)
 
 WORD = Regexp(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 
@@ -49,7 +60,9 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 SHELL = re.compile(r"#! *(/[A-Za-z0-9_./+-]+)[ \t]*\Z")
 ANY_SHEBANG = "/usr/bin/env"  # runs the script's file, and so leaves its first line to the kernel
 
-ABORTED = ".aborted"  # behind a job's account string: somebody asked for its end
+# Behind a job's account string: somebody asked for its end. Behind that, each with a dot, the tasks of an array that
+# are meant, where it is not all.
+ABORTED = ".aborted"
 LIMITS = frozenset({"h_rt", "s_rt"})
 
 # qsub, then what Grid Engine made of the script's own file names, in one round trip
@@ -69,14 +82,15 @@ file=${SGE_ROOT:?is not set}/${SGE_CELL:-default}/common/accounting
 wanted=$(cat)
 LC_ALL=C; export LC_ALL
 if [ -r "$file" ]; then
-    { printf '%s\\n' "$wanted" .; printf '%s\\n' "$wanted" | sed 's/^/:/' | grep -F -f - -- "$file"; } |
+    jobs=$(printf '%s\\n' "$wanted" | sed 's/[.].*//; s/^/:/' | sort -u)
+    { printf '%s\\n' "$wanted" .; printf '%s\\n' "$jobs" | grep -F -f - -- "$file"; } |
         awk -F: "!begun && \\$0 == \\".\\" { begun = 1; next } !begun { wanted[\\$1]; next } $1" || exit
 else
     cd -- "${file%/*}" && [ ! -e "$file" ] || { echo "$file cannot be read" >&2; exit 2; }
 fi
 echo end"""
-BY_ID = "$6 in wanted"
-BY_ACCOUNT_STRING = '{ uuid = $7; sub(/[.]aborted$/, "", uuid) } uuid in wanted'
+BY_ID = '$6 in wanted || $6 "." $36 in wanted'
+BY_ACCOUNT_STRING = '{ uuid = $7; sub(/[.]aborted[.0-9]*$/, "", uuid) } uuid in wanted'
 
 # Each live job of an account with its account string, which no listing shows (8.1.9); the last line as above.
 FIND = """\
@@ -89,7 +103,11 @@ if [ "$ids" ]; then
 fi
 echo end"""
 
-MARK_AND_DELETE = 'timeout "$2" "$3" -A "$5" "$1" >/dev/null 2>&1; exec timeout "$2" "$4" "$1"'
+MARK_AND_DELETE = """\
+timeout "$2" "$3" -A "$5" "$1" >/dev/null 2>&1
+patience=$2 qdel=$4
+shift 5
+exec timeout "$patience" "$qdel" "$@\""""
 RELEASE = 'timeout "$2" "$3" -cj "$1" >/dev/null 2>&1; exec timeout "$2" "$4" "$1"'
 FOLDERS = 'for path; do if [ -d "$path" ]; then echo folder; else echo file; fi; done'
 
@@ -106,6 +124,7 @@ class Plan:
     stderr: str | None
     one_log: bool
     show: bool
+    script: str
     environment: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -122,7 +141,7 @@ def plan(spec: JobSpec, site: GridEngineOptions) -> Plan:
     name = object_name(spec.name)
     named = {} if "N" in said and spec.name == DEFAULT_NAME else {"N": name}
     variables, environment = _environment(spec.environment)
-    shell = interpreter(spec.script) if "S" not in said else None
+    shell = "/bin/sh" if spec.array else interpreter(spec.script) if "S" not in said else None
     fixed = {"S": shell, "v": variables, "A": spec.uuid, "ac": f"jobgate={spec.uuid}", "w": "e"}
     words = [*_words({**here, **named, **logs, **_top(asked), **fixed}), *_resources(asked)]
     told = {**asked, **named, **({"wd": spec.working_directory} if spec.working_directory else {})}
@@ -133,6 +152,7 @@ def plan(spec: JobSpec, site: GridEngineOptions) -> Plan:
         stderr=logs.get("e"),
         one_log=logs.get("j") == "y",
         show=bool(said & ({"o", "e", "j", "N", "wd", "t"} - {*logs, *named, *told})),
+        script=task_script(spec.script, "SGE_TASK_ID", (), _own_shell(directives)) if spec.array else spec.script,
         environment=environment,
         warnings=contradictions(directives, {**told, **_asked_logs(spec), "A": spec.uuid}),
     )
@@ -153,6 +173,9 @@ def requested(spec: JobSpec, site: GridEngineOptions, directives: Sequence[Direc
         "pe": f"{site.parallel_environment} {asks.cores}" if parallel else None,
         "p": str(spec.priority) if spec.priority else None,
         "h": "" if spec.hold else None,
+        "hold_jid": ",".join(each.native_id for each in spec.dependencies) or None,
+        "t": _row(spec.array) if spec.array else None,
+        "tc": _at_once(spec.array),
         "h_rt": str(asks.wall_time) if asks.wall_time else None,
         site.memory_complex: f"{-(-asks.memory // slots)}M" if asks.memory else None,
         site.gpu_complex: _gpus(asks.gpus, slots, site) if asks.gpus else None,
@@ -160,6 +183,22 @@ def requested(spec: JobSpec, site: GridEngineOptions, directives: Sequence[Direc
     if spec.queue is not None and not re.fullmatch(r"[!-~]+", spec.queue):
         raise _refusal("queue", "no queue of Grid Engine can be called that")
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _row(array: TaskRange) -> str:
+    if array.regular is None:
+        raise _refusal("array", "Grid Engine knows only a range, with a step, such as 1-100:5")
+    return "{}-{}:{}".format(*array.regular)
+
+
+def _at_once(array: TaskRange | None) -> str | None:
+    return str(array.at_once) if array and array.at_once else None
+
+
+def _own_shell(directives: Iterable[Directive]) -> str | None:
+    """What a script says with `#$ -S`; its last word counts."""
+    said = [directive.value for directive in directives if directive.option == "S"]
+    return said[-1] if said else None
 
 
 def _gpus(gpus: int, slots: int, site: GridEngineOptions) -> str:
@@ -176,7 +215,7 @@ def _fewest(parallel: str) -> int:
     return max(int(match[1]), 1) if match else 1
 
 
-TOP = frozenset({"q", "pe", "p", "h"})
+TOP = frozenset({"q", "pe", "p", "h", "t", "tc", "hold_jid"})
 
 
 def _top(asked: Mapping[str, str]) -> dict[str, str]:
@@ -208,11 +247,15 @@ def _logs(spec: JobSpec, said: set[str]) -> dict[str, str]:
         raise _refusal("working_directory", "Grid Engine can use no folder with a line break or a variable in its name")
     one = spec.stdout is not None and spec.stdout == spec.stderr
     logs = {
-        "o": spec.stdout or (None if "o" in said else "."),
-        "e": None if one else spec.stderr or (None if "e" in said else "."),
+        "o": _of_each(spec, spec.stdout) or (None if "o" in said else "."),
+        "e": None if one else _of_each(spec, spec.stderr) or (None if "e" in said else "."),
         "j": "y" if one else "n" if spec.stderr or "j" not in said else None,
     }
     return {name: value for name, value in logs.items() if value is not None}
+
+
+def _of_each(spec: JobSpec, path: str | None) -> str | None:
+    return f"{path}.$TASK_ID" if path and spec.array else path
 
 
 def _asked_logs(spec: JobSpec) -> dict[str, str]:
@@ -320,7 +363,7 @@ class Programs:
             qsub = ("/bin/sh", "-c", SUBMIT_AND_SHOW, "sh", self.program("qstat"), *qsub)
         return Command(
             in_folder(spec.working_directory, qsub),
-            stdin=spec.script.encode("utf-8", "surrogateescape"),
+            stdin=plan.script.encode("utf-8", "surrogateescape"),
             timeout=self.site.patience * 2 + 10,
             environment={**self.environment, **plan.environment},
         )
@@ -337,9 +380,9 @@ class Programs:
         """Everything about live jobs."""
         return self._query("qstat", "-xml", "-j", ",".join(native_ids))
 
-    def accounting(self, native_ids: Iterable[str]) -> Command:
-        """The records of ended jobs."""
-        return self._records(BY_ID, "".join(f"{native_id}\n" for native_id in native_ids))
+    def accounting(self, names: Iterable[str]) -> Command:
+        """The records of ended jobs, `<id>`, and of ended tasks, `<id>.<task>`."""
+        return self._records(BY_ID, "".join(f"{name}\n" for name in names))
 
     def past(self, uuid: str) -> Command:
         """The records of the job with this account string."""
@@ -352,12 +395,15 @@ class Programs:
     def find(self, account: str) -> Command:
         return self._shell(FIND, self.program("qstat"), account, self.patience)
 
-    def abort(self, native_id: str, account_string: str) -> Command:
-        """Mark the job's account string, which the accounting keeps, and delete it: a job that was deleted is recorded
-        just like one that was killed (8.1.9)."""
-        mark = account_string.removesuffix(ABORTED) + ABORTED
+    def abort(self, native_id: str, account_string: str, tasks: Sequence[int] = ()) -> Command:
+        """Mark the job's account string, which the accounting keeps, and delete it, or these tasks of it: a job that
+        was deleted is recorded just like one that was killed (8.1.9)."""
+        uuid, _, before = account_string.partition(ABORTED)
+        marked = account_string.endswith(ABORTED) or not tasks
+        mark = f"{uuid}{ABORTED}" if marked else "".join([uuid, ABORTED, before, *(f".{task}" for task in tasks)])
         programs = self.program("qalter"), self.program("qdel")
-        return self._shell(MARK_AND_DELETE, native_id, self.patience, *programs, mark)
+        which = [f"{native_id}.{task}" for task in tasks] or [native_id]
+        return self._shell(MARK_AND_DELETE, native_id, self.patience, *programs, mark, *which)
 
     def control(self, action: str, native_id: str) -> Command:
         if action == "release":  # of a job in error as well

@@ -21,6 +21,8 @@ from gateway import (
     OutcomeUnknown,
     Queue,
     RefusedByScheduler,
+    TaskReport,
+    task_range,
 )
 
 from .commands import ABORTED
@@ -33,6 +35,8 @@ NO_ANSWER = re.compile(r"failed receiving gdi request|got no response|got read (
 TIMED_OUT, NOT_RUN, NOT_FOUND = 124, 126, 127  # timeout(1)
 UNKNOWN_JOB = re.compile(r"does not exist|at least owner|necessary privileges|no permission", re.IGNORECASE)
 DELETED_WAITING, DELETED_RUNNING = re.compile(r"has deleted job\b"), re.compile(r"has registered the job\b")
+DELETED_TASKS = re.compile(r"has deleted job-array task(?: \d+\.(\d+)$|s ([\d:,-]+) of job)", re.MULTILINE)
+DELETED_ALL = re.compile(r"has deleted job \d+$", re.MULTILINE)
 ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|&#(x[0-9a-fA-F]+|[0-9]+);")
 
 # accounting(5), "failed". After these there will be another record: the job is rescheduled, or stays in the queue with
@@ -60,6 +64,8 @@ ORDER = (
     JobState.FINISHED,
 )
 
+OF_A_TASK = ("state", "native_state", "exit_code", "signal", "reason", "start_time", "end_time")
+
 _told: set[str] = set()
 
 
@@ -76,13 +82,13 @@ class Details:
     stdout: str | None
     stderr: str | None
     one_log: bool = False
-    array: bool = False
+    array: tuple[int, ...] = ()
     started: bool = False
     messages: tuple[str, ...] = ()
 
     @property
     def uuid(self) -> str:
-        return self.account_string.removesuffix(ABORTED)
+        return self.account_string.partition(ABORTED)[0]
 
 
 # --- what went wrong --------------------------------------------------------------------------------------------------
@@ -141,6 +147,13 @@ def deleted_waiting(result: CommandResult) -> bool:
     return bool(DELETED_WAITING.search(result.stdout)) and not DELETED_RUNNING.search(result.stdout)
 
 
+def deleted_tasks(result: CommandResult, job: Details) -> list[int]:
+    """The tasks of an array that qdel removed before they started, of which the accounting will never hear (8.1.9)."""
+    if deleted := DELETED_TASKS.findall(result.stdout):
+        return [task for one, several in deleted for task in task_range(one or several).ids]
+    return [*job.array] if DELETED_ALL.search(result.stdout) else []
+
+
 def last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip() not in ("", "Exiting.")]
     return re.sub(r"^(Unable to run job: |qsub: |error: |denied: )+", "", lines[-1]) if lines else ""
@@ -195,12 +208,13 @@ def queue(output: str) -> dict[str, JobReport]:
 
 def _live(job: ElementTree.Element) -> JobReport:
     native_id, native_state = _text(job, "JB_job_number"), _text(job, "state")
+    tasks = _text(job, "tasks")
     if not native_id or not native_state:
         raise _nonsense("qstat's answer", ElementTree.tostring(job, "unicode"))
     slots = int(_text(job, "slots") or 0)
     queue_name = _text(job, "queue_name").partition("@")[0]
     return JobReport(
-        native_id=native_id,
+        native_id=f"{native_id}.{tasks}" if tasks else native_id,
         state=state_of(native_state),
         native_state=native_state,
         nodes=1 if slots == 1 and queue_name else None,
@@ -243,12 +257,18 @@ def _local(text: str) -> datetime | None:
 
 
 def _by_job(reports: Iterable[JobReport]) -> dict[str, JobReport]:
+    """One report per job, of which each is called `<id>` or `<id>.<tasks>`; an array's has those of its tasks."""
     found: dict[str, JobReport] = {}
+    tasks: dict[str, dict[int, TaskReport]] = {}
     for report in reports:
-        known = found.get(report.native_id)
+        native_id, _, numbers = report.native_id.partition(".")
+        if numbers:
+            told = TaskReport(**{name: getattr(report, name) for name in OF_A_TASK})
+            tasks.setdefault(native_id, {}).update(dict.fromkeys(task_range(numbers).ids, told))
+        known = found.get(native_id)
         if known is None or ORDER.index(report.state) < ORDER.index(known.state):
-            found[report.native_id] = report
-    return found
+            found[native_id] = replace(report, native_id=native_id)
+    return {native_id: replace(report, tasks=tasks.get(native_id, {})) for native_id, report in found.items()}
 
 
 def details(output: str) -> dict[str, Details]:
@@ -273,10 +293,17 @@ def _details(job: ElementTree.Element) -> Details:
         stdout=job.findtext("JB_stdout_path_list/path_list/PN_path"),
         stderr=job.findtext("JB_stderr_path_list/path_list/PN_path"),
         one_log=_text(job, "JB_merge_stderr") == "true",
-        array=int(_text(job, "JB_type") or 0) & 128 != 0,
+        array=_range(job) if int(_text(job, "JB_type") or 0) & 128 else (),
         started=any(int(_text(task, "JAT_status") or 0) for task in tasks),
         messages=tuple(said.text for said in job.iter("QIM_message") if said.text),
     )
+
+
+def _range(job: ElementTree.Element) -> tuple[int, ...]:
+    first, last, step = (
+        int(_text(job, f"JB_ja_structure/task_id_range/RN_{name}") or 1) for name in ("min", "max", "step")
+    )
+    return tuple(range(first, last + 1, step))
 
 
 def needs_home(job: Details) -> bool:
@@ -286,7 +313,13 @@ def needs_home(job: Details) -> bool:
 def log_path(job: Details, asked: str | None, account: str, home: str) -> str | None:
     """The file or folder behind a qsub -o or -e: submit(1) has the variables. None where it is on a node."""
     path = asked or "."
-    values = {"HOME": home, "USER": account, "JOB_ID": job.native_id, "JOB_NAME": job.name, "TASK_ID": "0"}
+    values = {
+        "HOME": home,
+        "USER": account,
+        "JOB_ID": job.native_id,
+        "JOB_NAME": job.name,
+        "TASK_ID": "{task_id}" if job.array else "0",
+    }
     if "$HOSTNAME" in path:
         return None
     path = re.sub(r"\$(HOME|USER|JOB_ID|JOB_NAME|TASK_ID)", lambda match: values[match[1]], path)
@@ -299,6 +332,15 @@ def reason(job: Details) -> str | None:
     return re.sub(r"^.*?\]: (error: )?", "", job.messages[0]) if job.messages else None
 
 
+def with_reason(report: JobReport, words: str | None) -> JobReport:
+    """A job in error, or an array with tasks that are."""
+    tasks = {
+        number: replace(task, reason=words) if "E" in task.native_state else task
+        for number, task in report.tasks.items()
+    }
+    return replace(report, reason=words, tasks=tasks)
+
+
 def with_account_string(output: str, uuid: str) -> str | None:
     """The job that carries the uuid, from lines of `qstat -j` with numbers and account strings in turn."""
     native_id = None
@@ -308,7 +350,7 @@ def with_account_string(output: str, uuid: str) -> str | None:
             raise _nonsense("qstat's answer", line)
         if match[1] == "job_number":
             native_id = match[2]
-        elif match[2].removesuffix(ABORTED) == uuid:
+        elif match[2].partition(ABORTED)[0] == uuid:
             return native_id
     return None
 
@@ -335,7 +377,13 @@ def accounting(output: str, account: str | None, parallel_environment: str) -> d
 
 
 def _is_the_end(record: list[str]) -> bool:
-    return int(record[11]) not in AGAIN or record[6].endswith(ABORTED)
+    return int(record[11]) not in AGAIN or _aborted(record)
+
+
+def _aborted(record: list[str]) -> bool:
+    """Somebody asked for its end: of the whole job, or of this task."""
+    _, mark, tasks = record[6].partition(ABORTED)
+    return bool(mark) and (not tasks or record[35] in tasks.split("."))
 
 
 def _records(output: str) -> Iterator[list[str]]:
@@ -354,10 +402,10 @@ def _ended(record: list[str], parallel_environment: str) -> JobReport:
     state, words = _outcome(record)
     killed = failed in (KILLED, LIMIT) and status > 128
     return JobReport(
-        native_id=record[5],
+        native_id=record[5] if record[35] == "0" else f"{record[5]}.{record[35]}",
         state=state,
         native_state=f"failed {failed}" if failed else "finished",
-        uuid=record[6].removesuffix(ABORTED),
+        uuid=record[6].partition(ABORTED)[0],
         exit_code=status if start and failed not in AGAIN else None,
         signal=status - 128 if killed else None,
         reason=words,
@@ -373,7 +421,7 @@ def _outcome(record: list[str]) -> tuple[JobState, str | None]:
     start, end, failed, status = (int(record[at]) for at in (9, 10, 11, 12))
     if failed in (0, *AROUND_THE_JOB):
         return (JobState.FAILED if status else JobState.FINISHED), None
-    if failed in (KILLED, *AGAIN) and record[6].endswith(ABORTED):
+    if failed in (KILLED, *AGAIN) and _aborted(record):
         return JobState.CANCELLED, None
     if failed in (KILLED, LIMIT) and end - start >= _limit(record[39], "h_rt"):
         return JobState.TIMED_OUT, "it ran into its wall time"

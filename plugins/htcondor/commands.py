@@ -2,17 +2,28 @@
 
 import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from gateway import DEFAULT_NAME, Command, Directive, JobSpec, RefusedByScheduler, contradictions, in_folder
+from gateway import (
+    DEFAULT_NAME,
+    Command,
+    Directive,
+    JobSpec,
+    RefusedByScheduler,
+    TaskRange,
+    compact,
+    contradictions,
+    in_folder,
+)
 
 END = "-- end of answer --"
 ATTRIBUTES = (
     "ClusterId,ProcId,JobStatus,JobgateId,JobgateWallTime,HoldReason,HoldReasonCode,LastHoldReason,LastHoldReasonCode,"
     "RemoveReason,ExitBySignal,ExitCode,ExitSignal,JobCurrentStartDate,CompletionDate,EnteredCurrentStatus,"
-    "RequestCpus,CpusProvisioned"
+    "RequestCpus,CpusProvisioned,JobgateTask,JobgateTasks,JobMaterializeNextProcId"
 )
+TASK = "JobgateTask"
 PATHS = "Iwd,Out,Err"
 FEW = 200  # so many jobs are asked for by their numbers; for more the whole queue costs less
 PATIENCE = 60.0  # condor_q, condor_rm and the like give up after some 20 seconds (23.9)
@@ -24,8 +35,8 @@ SILENT = 75  # our own: the schedd did not answer the question that goes before 
 # something first: where it does not answer that, nothing was submitted. A script's folder is kept while HTCondor knows
 # the job; once a day a submit removes the others.
 SUBMIT = """
-host=$1 own=$HOME/.jobgate/$1/$2 script=$3 run=$4 probe=$5 show=$6
-shift 6
+host=$1 own=$HOME/.jobgate/$1/$2 script=$3 run=$4 probe=$5 show=$6 most=$7
+shift 7
 sweep() {
     cd -- "$HOME/.jobgate/$host" && [ -z "$(find .swept -mmin -1440)" ] || return
     : >.swept && live=$(condor_q -constraint 'JobgateId isnt undefined' -af JobgateId) || return
@@ -36,7 +47,7 @@ sweep() {
 if [ "$probe" ]; then condor_q -constraint 'ClusterId < 0' -af ClusterId >/dev/null || exit 75; fi
 (umask 077 && mkdir -p -- "$own" && head -c "$script" >"$own/script" && head -c "$run" >"$own/run" &&
     cat >"$own/description" && chmod 700 "$own/script" "$own/run") || exit
-id=$(timeout SECONDS condor_submit -terse -maxjobs 1 "$@" "$own/description") || exit
+id=$(timeout SECONDS condor_submit -terse -maxjobs $most "$@" "$own/description") || exit
 printf '%s\\n' "$id"
 if [ "$show" ]; then
     condor_q "${id%% *}" -json -attributes "$show"
@@ -84,8 +95,11 @@ def plan(spec: JobSpec, host: str) -> Plan:
     asked = requested(spec)
     logs = _logs(spec)
     if spec.script.startswith("#!"):
-        settings = {**_program(spec, host), **logs, **asked}
-        return Plan("\n".join([*_lines(settings), "queue\n"]), (), *_patterns(settings), show=False)
+        settings = {**_program(spec, host), **logs, **asked, **(_tasks(spec.array) if spec.array else {})}
+        queue = f"queue {TASK} in ({','.join(map(str, spec.array.ids))})\n" if spec.array else "queue\n"
+        return Plan("\n".join([*_lines(settings), queue]), (), *_patterns(settings), show=False)
+    if spec.array:
+        raise refused("array", "a submit description has a `queue` of its own; begin the script with `#!` instead")
     said = directives(spec.script)
     if "executable" not in said or not any(QUEUE.fullmatch(line) for line in _logical_lines(spec.script)):
         words = "begin it with `#!` and an interpreter, or write a submit description with `executable =` and `queue`"
@@ -101,6 +115,14 @@ def plan(spec: JobSpec, host: str) -> Plan:
         shown["initialdir"] = spec.working_directory
     warnings = contradictions(said.values(), shown)
     return Plan(spec.script.rstrip() + "\n", tuple(_lines(settings)), *_patterns(settings), True, warnings)
+
+
+def _tasks(array: TaskRange) -> dict[str, str]:
+    """What makes processes of a cluster tasks. HTCondor creates no more of them at a time than may run at once; which
+    are still to come follows from the number of the next, and from the list of all."""
+    variables = f'"JOBGATE_TASK_ID=$({TASK}) SGE_TASK_ID=$({TASK})"'
+    limit = {"max_materialize": str(array.at_once), "+JobgateTasks": f'"{compact(array.ids)}"'} if array.at_once else {}
+    return {"environment": variables, f"+{TASK}": f"$({TASK})", **limit}
 
 
 def refused(field: str, words: str) -> RefusedByScheduler:
@@ -125,8 +147,8 @@ def requested(spec: JobSpec) -> dict[str, str]:
         **(limit if asks.wall_time else {}),
         "hold": "True" if spec.hold else None,
         "priority": _text(spec.priority or None),
-        "output": _path("stdout", spec.stdout),
-        "error": _path("stderr", spec.stderr),
+        "output": _log(spec, "stdout", spec.stdout),
+        "error": _log(spec, "stderr", spec.stderr),
         "+JobgateId": f'"{spec.uuid}"',
     }
     return {key: value for key, value in settings.items() if value is not None}
@@ -145,7 +167,8 @@ def _program(spec: JobSpec, host: str) -> dict[str, str]:
 
 def _logs(spec: JobSpec) -> dict[str, str]:
     name = label(spec.name).replace("/", "_")
-    return {key: f"{name}.{letter}$(Cluster)" for key, letter in (("output", "o"), ("error", "e"), ("log", "log"))}
+    ends = {"output": f"o$(Cluster){_of_each(spec)}", "error": f"e$(Cluster){_of_each(spec)}", "log": "log$(Cluster)"}
+    return {key: f"{name}.{end}" for key, end in ends.items()}
 
 
 def _lines(settings: Mapping[str, str]) -> list[str]:
@@ -166,6 +189,16 @@ def _path(field: str, path: str | None) -> str | None:
     if UNFIT.search(path):
         raise refused(field, r"HTCondor cannot carry line breaks, `$$(`, blanks or `\` at an end, in a file's name")
     return literal(path)
+
+
+def _log(spec: JobSpec, field: str, path: str | None) -> str | None:
+    name = _path(field, path)
+    return f"{name}{_of_each(spec)}" if name else None
+
+
+def _of_each(spec: JobSpec) -> str:
+    """What tells the logs of an array's tasks apart."""
+    return f".$({TASK})" if spec.array else ""
 
 
 def literal(value: str) -> str:
@@ -211,7 +244,8 @@ def _logical_lines(script: str) -> list[str]:
 
 def expand(pattern: str, folder: str, native_id: str) -> str:
     """The file behind a pattern of ours."""
-    name = pattern.replace("$(Cluster)", native_id.split(".")[0]).replace("$(DOLLAR)", "$")
+    values = {"$(Cluster)": native_id.split(".")[0], f"$({TASK})": "{task_id}", "$(DOLLAR)": "$"}
+    name = re.sub(r"\$\((?:Cluster|JobgateTask|DOLLAR)\)", lambda match: values[match[0]], pattern)
     return name if name.startswith("/") else f"{folder.rstrip('/')}/{name}"
 
 
@@ -227,7 +261,7 @@ def submit(spec: JobSpec, plan: Plan, host: str, *, probe: bool) -> Command:
     run = b"" if plan.show else wrapper(spec.environment).encode()
     appended = [word for line in plan.appended for word in ("-append", line)]
     sizes = (str(len(script)), str(len(run)))
-    flags = ("yes" if probe else "", PATHS if plan.show else "")
+    flags = ("yes" if probe else "", PATHS if plan.show else "", str(len(spec.array.ids) if spec.array else 1))
     snippet = ("/bin/sh", "-c", SUBMIT, "sh", folder_name(host), spec.uuid, *sizes, *flags, *appended)
     stdin = script + run + plan.description.encode()
     return Command(in_folder(spec.working_directory, snippet), stdin=stdin, timeout=PATIENCE)
@@ -239,10 +273,13 @@ def queue(native_ids: Collection[str], account: str | None) -> Command:
     return _query("condor_q", "-allusers", "-constraint", _owned(which, account), "-json", "-attributes", ATTRIBUTES)
 
 
-def history(native_ids: Sequence[str], account: str | None) -> Command:
-    """Ended jobs, the latest first; it reads no further than to the last of them."""
-    which = _owned(_clusters(native_ids), account)
-    limit = ("-limit", str(len(native_ids)))
+def history(jobs: Mapping[str, Collection[int]], account: str | None) -> Command:
+    """Ended jobs, and ended tasks of arrays, the latest first; it reads no further than to the last of them."""
+    plain = [name for name, tasks in jobs.items() if not tasks]
+    conditions = [_clusters(plain)] if plain else []
+    conditions += [f"({_clusters([name])} && {_of(tasks)})" for name, tasks in jobs.items() if tasks]
+    which = _owned(f"({' || '.join(conditions)})", account)
+    limit = ("-limit", str(len(plain) + sum(map(len, jobs.values()))))
     return _query("condor_history", "-constraint", which, *limit, "-json", "-attributes", ATTRIBUTES)
 
 
@@ -257,11 +294,13 @@ def find_ended(uuid: str, account: str) -> Command:
     return _query("condor_history", "-constraint", which, *limit, "-json", "-attributes", f"{ATTRIBUTES},{PATHS}")
 
 
-def control(action: str, native_id: str, account: str) -> Command:
-    """The job's state is part of the condition, so HTCondor checks and acts in one."""
+def control(action: str, native_id: str, account: str, tasks: Collection[int] = ()) -> Command:
+    """The job's state is part of the condition, so HTCondor checks and acts in one. Of an array, `<cluster>`, all that
+    is in such a state, or these tasks of it; with all of them it also forgets those that it has not created (23.9)."""
     program, states = ACTIONS[action]
     cluster, _, process = native_id.partition(".")
-    which = _owned(f"ClusterId == {cluster} && ProcId == {process} && {states}", account)
+    part = f" && ProcId == {process}" if process else f" && {_of(tasks)}" if tasks else ""
+    which = _owned(f"ClusterId == {cluster}{part} && {states}", account)
     return Command((program, "-constraint", which), timeout=PATIENCE, repeatable=True)
 
 
@@ -296,6 +335,10 @@ def _owned(condition: str, account: str | None) -> str:
 
 def _clusters(native_ids: Collection[str]) -> str:
     return f"member(ClusterId, {{{','.join(name.split('.')[0] for name in native_ids)}}})"
+
+
+def _of(tasks: Collection[int]) -> str:
+    return f"member({TASK}, {{{','.join(map(str, sorted(tasks)))}}})"
 
 
 def _string(text: str) -> str:

@@ -16,9 +16,11 @@ from gateway import (
     JobState,
     OutcomeUnknown,
     RefusedByScheduler,
+    TaskReport,
+    task_range,
 )
 
-from .commands import CUT, END, SILENT
+from .commands import CUT, END, SILENT, TASK
 
 Ad = Mapping[str, Any]
 
@@ -32,13 +34,15 @@ STATES = {
     6: ("TRANSFERRING_OUTPUT", JobState.COMPLETING),
     7: ("SUSPENDED", JobState.SUSPENDED),
 }
+UNCREATED = "UNMATERIALIZED"  # our word: condor_q says nothing of such a task
+OF_A_TASK = ("state", "native_state", "exit_code", "signal", "reason", "start_time", "end_time")
 REMOVED = 3
 COMPLETED = 4
 HELD = 5
 DURATION_EXCEEDED = 46
 
-NATIVE_ID = re.compile(r"[1-9][0-9]{0,8}\.[0-9]{1,9}")
-SUBMITTED = re.compile(r"([1-9][0-9]*\.[0-9]+) - \1")  # condor_submit -terse
+NATIVE_ID = re.compile(r"[1-9][0-9]{0,8}(\.[0-9]{1,9})?")
+SUBMITTED = re.compile(r"([1-9][0-9]*)(\.[0-9]+) - \1(\.[0-9]+)")  # condor_submit -terse
 UNREACHABLE = re.compile(
     r"Failed to (fetch ads|connect)|find address|unknown host|Unable to locate|SECMAN:200[37]|: not found$",
     re.MULTILINE,
@@ -67,13 +71,13 @@ def check_submit(result: CommandResult) -> None:
     raise RefusedByScheduler(f"HTCondor refused the job: {said}", **_diagnosis(result))
 
 
-def submitted(output: str, result: CommandResult) -> tuple[str, Ad]:
-    """The job's id, and its ad where the command went on to show it."""
+def submitted(output: str, result: CommandResult, *, array: bool) -> tuple[str, Ad]:
+    """The job's id, an array's is its cluster's, and its ad where the command went on to show it."""
     first, _, rest = output.partition("\n")
     match = SUBMITTED.fullmatch(first)
-    if not match:
+    if not match or (match[2] != match[3] and not array):
         raise InvalidSchedulerAnswer(f"condor_submit answered {first[:100]!r}, not a job id", **_diagnosis(result))
-    return match[1], _first_ad(rest)
+    return match[1] if array else match[1] + match[2], _first_ad(rest)
 
 
 def _first_ad(shown: str) -> Ad:
@@ -98,9 +102,12 @@ def submit_warnings(result: CommandResult) -> tuple[str, ...]:
 
 
 def paths(ad: Ad) -> tuple[str | None, str | None, str | None]:
-    """Working directory, standard output and error, absolute."""
+    """Working directory, standard output and error, absolute; with `{task_id}` where the ad is a task's."""
     folder = _word(ad.get("Iwd"))
-    return folder, _path(folder, ad.get("Out")), _path(folder, ad.get("Err"))
+    logs = [_path(folder, ad.get(name)) for name in ("Out", "Err")]
+    if (task := _number(ad.get(TASK))) is not None:
+        logs = [log and f"{log.removesuffix(f'.{task}')}.{{task_id}}" for log in logs]
+    return folder, logs[0], logs[1]
 
 
 def _path(folder: str | None, name: Any) -> str | None:
@@ -147,12 +154,12 @@ def _repaired(text: str) -> str:
 
 def queue(output: str) -> dict[str, JobReport]:
     """Live jobs."""
-    return _by_id(report(ad, left=False) for ad in ads(output))
+    return _by_id(ads(output), left=False)
 
 
 def history(output: str) -> dict[str, JobReport]:
     """Jobs that have left the queue."""
-    return _by_id(report(ad, left=True) for ad in ads(output))
+    return _by_id(ads(output), left=True)
 
 
 def found(output: str, *, left: bool) -> JobReport | None:
@@ -163,8 +170,27 @@ def found(output: str, *, left: bool) -> JobReport | None:
     return None
 
 
-def _by_id(reports: Iterable[JobReport]) -> dict[str, JobReport]:
-    return {each.native_id: each for each in reports}
+def _by_id(found: Iterable[Ad], *, left: bool) -> dict[str, JobReport]:
+    """One report per job; an array's has those of its tasks."""
+    reports: dict[str, JobReport] = {}
+    tasks: dict[str, dict[int, TaskReport]] = {}
+    for ad in found:
+        told = report(ad, left=left)
+        reports[told.native_id] = told
+        if (task := _number(ad.get(TASK))) is not None:
+            of_array = tasks.setdefault(told.native_id, {})
+            if not of_array:
+                of_array.update(to_come(ad))
+            of_array[task] = TaskReport(**{name: getattr(told, name) for name in OF_A_TASK})
+    return {native_id: replace(told, tasks=tasks.get(native_id, {})) for native_id, told in reports.items()}
+
+
+def to_come(ad: Ad) -> dict[int, TaskReport]:
+    """The tasks that HTCondor has not created yet, by what any ad of the array says."""
+    following, everything = _number(ad.get("JobMaterializeNextProcId")), _word(ad.get("JobgateTasks"))
+    if following is None or everything is None:
+        return {}
+    return dict.fromkeys(task_range(everything).ids[following:], TaskReport(JobState.QUEUED, UNCREATED))
 
 
 def report(ad: Ad, *, left: bool) -> JobReport:
@@ -177,7 +203,7 @@ def report(ad: Ad, *, left: bool) -> JobReport:
     code, signal = _exit(ad) if status == COMPLETED else (None, None)
     waiting = state in (JobState.QUEUED, JobState.HELD)
     return JobReport(
-        native_id=f"{cluster}.{process}",
+        native_id=f"{cluster}" if TASK in ad else f"{cluster}.{process}",
         state=state,
         native_state=word,
         uuid=_word(ad.get("JobgateId")),

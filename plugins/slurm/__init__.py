@@ -16,6 +16,7 @@ from gateway import (
     CommandBackend,
     CommandResult,
     Conflict,
+    DependencyType,
     HostContext,
     JobReport,
     JobSpec,
@@ -48,7 +49,8 @@ class SlurmBackend(CommandBackend):
 
     def __init__(self, host: HostContext) -> None:
         super().__init__(host)
-        self.capabilities = Capabilities(FIELDS, ACTIONS | (OPERATOR_ACTIONS if host.operator else frozenset()))
+        actions = ACTIONS | (OPERATOR_ACTIONS if host.operator else frozenset())
+        self.capabilities = Capabilities(FIELDS, actions, dependencies=frozenset(DependencyType))
 
     def submit(self, spec: JobSpec) -> Submitted:
         plan = commands.plan(spec)

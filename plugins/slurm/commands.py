@@ -31,6 +31,8 @@ LONG = {
     "o": "output",
     "e": "error",
     "D": "chdir",
+    "d": "dependency",
+    "a": "array",
 }
 FLAGS = frozenset({"hold"})
 # squeue(1), sacct(1): seconds of the epoch, whatever the cluster's time zone, and the tasks of an array in full
@@ -99,6 +101,7 @@ def requested(spec: JobSpec) -> dict[str, str]:
         "time": wall_time(asks.wall_time) if asks.wall_time else None,
         "hold": "" if spec.hold else None,
         "nice": _text(-spec.priority or None),
+        "dependency": ",".join(f"{each.type}:{each.native_id}" for each in spec.dependencies) or None,
         "array": str(spec.array) if spec.array else None,
         "output": spec.stdout and pattern(spec.working_directory, _escaped(spec.stdout) + _of_task(spec)),
         "error": spec.stderr and pattern(spec.working_directory, _escaped(spec.stderr) + _of_task(spec)),

@@ -55,6 +55,7 @@ STATES = {
 }
 HELD_REASONS = frozenset({"JobHeldUser", "JobHeldAdmin"})
 NO_REASON = frozenset({"None", "", "(null)"})
+FORGOTTEN = "Job dependency problem"  # also of a job that ended more than MinJobAge ago (24.11)
 UNSET = str(2**32 - 2)  # "%a" in a log's name, before there is a task (24.11)
 # Of an array's tasks the first of these that occurs is the array's state.
 ARRAY_ORDER = (
@@ -99,7 +100,8 @@ def check_submit(result: CommandResult) -> None:
         raise OutcomeUnknown(f"Slurm did not answer: {words}", **_diagnosis(result))
     if UNREACHABLE.search(result.stderr):
         raise HostDown(f"Slurm is down: {words}", **_diagnosis(result))
-    raise RefusedByScheduler(f"Slurm refused the job: {words}", **_diagnosis(result))
+    errors = {"dependencies": [words]} if FORGOTTEN in words else {}
+    raise RefusedByScheduler(f"Slurm refused the job: {words}", errors=errors, **_diagnosis(result))
 
 
 def submitted(output: str, result: CommandResult) -> Answer:

@@ -15,7 +15,7 @@ from gateway.app import create_app
 from gateway.config import load_config
 from gateway.model import JobState
 from gateway.store import now
-from gateway.store.tables import hosts, jobs
+from gateway.store.tables import hosts, jobs, tasks
 from tests.bench.clients import Load, Request, load
 from tests.cluster.fixture import Cluster, attach
 from tests.gateways import SUBJECTS, Server, World
@@ -68,6 +68,7 @@ def measure(cluster: Cluster, clients: list[int], seconds: float, console: Conso
                 yield from _submits(server, cluster, clients, seconds, console)
             for count in PENDING:
                 yield from _pending(folder, server, cluster, count, seconds, console)
+            yield from _array(server, cluster)
         finally:
             cluster.enter("root", ["scancel", f"--name={NAME}"], timeout=300)
 
@@ -125,6 +126,27 @@ def _pending(
             console.print(f"  {name}, {count:,} pending: measured")
     finally:
         server.__exit__()
+
+
+def _array(server: Server, cluster: Cluster) -> Iterator[tuple[str, dict]]:
+    """One array of 10,000 tasks that wait in Slurm; in the table they have not been heard of yet."""
+    cluster.enter("root", ["scancel", f"--name={NAME}"], timeout=300)
+    fill = 'printf "#!/bin/sh\\n" | sbatch --parsable -a 1-10000 --hold -p closed -J "$1" -o /dev/null'
+    native_id = cluster.enter("alice", ["sh", "-c", fill, "sh", NAME]).strip()
+    app = create_app(load_config(server.config))
+    services = app.extensions["jobgate"]
+    with services.database.writing() as connection:
+        connection.execute(jobs.delete())
+        number = connection.execute(insert(jobs).returning(jobs.c.number), _row(native_id) | ARRAY).scalar_one()
+        waiting = {"number": number, "state": JobState.QUEUED}
+        connection.execute(insert(tasks), [{**waiting, "task_id": task} for task in range(1, 10_001)])
+    yield "poll of an array of 10,000, all new", {1: _poll(services)}
+    yield "poll of an array of 10,000, nothing new", {1: _poll(services)}
+    services.hosts.close()
+    services.database.close()
+
+
+ARRAY = {"array": "1-10000", "task_counts": {"queued": 10_000}}
 
 
 def _poll(services: Any) -> Load:

@@ -20,13 +20,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from gateway.auth.proxy import ProxyVerifier
 from gateway.config import load_config
 from gateway.model import JobState
 from gateway.store import Database
-from gateway.store.tables import events, jobs, scripts
+from gateway.store.tables import events, jobs, scripts, tasks
 from gateway.testing.certificates import Authority, header
 from tests.bench import cluster
 from tests.bench.clients import Load, Request, load
@@ -35,16 +35,22 @@ from tests.gateways import SUBJECTS, Server, World, until
 POLL_INTERVAL = 0.5  # as in conf/gateway.toml
 WORKERS = 2
 FIRST_NATIVE_ID = 1_000_000
+TASKS = 10_000
+TASK_COUNTS = {"finished": TASKS - TASKS // 100, "failed": TASKS // 100}
+ARRAY = f"/api/jobs/{FIRST_NATIVE_ID + 1}.localhost"
 SCRIPT = "#!/bin/sh\nexit 0\n"
 AIMS = {
     "get one": ("requests per second, 16 clients", lambda found: found.per_second(16), 500, True),
     "list, page of 100": ("p50 in ms, 1 client", lambda found: found.p50(1), 20, False),
+    "tasks of 10,000, page of 100": ("p50 in ms, 1 client", lambda found: found.p50(1), 50, False),
     "proxy, cold": ("ms", lambda found: found.value, 3, False),
     "proxy, warm": ("ms", lambda found: found.value, 0.1, False),
     "submit over ssh, through the gateway": ("per second, 16 clients", lambda found: found.per_second(16), 100, True),
     "one submit over ssh": ("ms more than sbatch takes", lambda found: found.value, 12, False),
     "poll of 10,000 pending, all new": ("ms from asking to stored", lambda found: found.p50(1), 500, False),
     "poll of 10,000 pending, nothing new": ("ms from asking to stored", lambda found: found.p50(1), 500, False),
+    "poll of an array of 10,000, all new": ("ms from asking to stored", lambda found: found.p50(1), 500, False),
+    "poll of an array of 10,000, nothing new": ("ms from asking to stored", lambda found: found.p50(1), 500, False),
     "worker": ("MiB at most", lambda found: found.value, 120, False),
 }
 
@@ -166,6 +172,8 @@ def requests(server: Server) -> list[tuple[str, Request]]:
         ("list, page of 100", Request("GET", "/api/jobs?limit=100", proxy)),
         ("submit, held", submit(hold=True)),
         ("submit, and it runs", submit()),
+        ("tasks of 10,000, page of 100", Request("GET", f"{ARRAY}/tasks?limit=100&cursor=5000", proxy)),
+        ("tasks of 10,000, failed ones", Request("GET", f"{ARRAY}/tasks?status=ERROR", proxy)),
         ("whole list", Request("GET", "/api/jobs", proxy)),
     ]
 
@@ -179,7 +187,21 @@ def fill(config: Path, count: int) -> None:
         connection.execute(insert(jobs), [_job(number) for number in numbers])
         connection.execute(insert(scripts), [{"number": number, "script": SCRIPT} for number in numbers])
         connection.execute(insert(events), [event for number in numbers for event in _events(number)])
+        connection.execute(update(jobs).where(jobs.c.number == 1).values(array=f"1-{TASKS}", task_counts=TASK_COUNTS))
+        connection.execute(insert(tasks), [_task(number) for number in range(1, TASKS + 1)])
     database.close()
+
+
+def _task(number: int) -> dict[str, Any]:
+    state = JobState.FAILED if number % 100 == 0 else JobState.FINISHED
+    begin = _begin(number)
+    return {
+        "number": 1,
+        "task_id": number,
+        "state": state,
+        "start_time": begin,
+        "end_time": begin + timedelta(minutes=7),
+    }
 
 
 def _job(number: int) -> dict[str, Any]:

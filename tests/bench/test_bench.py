@@ -13,9 +13,10 @@ def test_quick(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(output.read_text())
     names = ["proxy, cold", "proxy, warm", "get one", "list, page of 100", "submit, held", "submit, and it runs"]
+    names += ["tasks of 10,000, page of 100", "tasks of 10,000, failed ones"]
     assert [result["name"] for result in report["results"]] == [*names, "whole list", "worker"]
     for result in report["results"][2:-1]:
         assert set(result["clients"]) == {"1", "2"}
         assert all(figures["requests"] > 0 and figures["p50_ms"] > 0 for figures in result["clients"].values())
         assert result["name"] in done.stdout
-    assert len(report["aims"]) == 5
+    assert len(report["aims"]) == 6

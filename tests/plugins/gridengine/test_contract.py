@@ -19,6 +19,7 @@ from tests.plugins.on_cluster import running
 class TestGridEngine(BackendContract):
     cores = 2
     gpus = 1
+    irregular_arrays = False
     priority = -1
     wall_time = 2
 
