@@ -118,7 +118,8 @@ def paths(shown: str) -> dict[str, str]:
     like them; the last word on each is Slurm's own."""
     known = {key: value for key, value in PATHS.findall(shown) if value and value != "(null)"}
     tasks = ARRAY_TASK.findall(shown)
-    return {key: _of_any_task(path, tasks[-1]) for key, path in known.items()} if tasks else known
+    logs = {key: _of_any_task(known[key], tasks[-1]) for key in ("StdOut", "StdErr") if tasks and key in known}
+    return {**known, **logs}
 
 
 def _of_any_task(path: str, task: str) -> str:

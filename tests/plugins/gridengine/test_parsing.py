@@ -382,3 +382,17 @@ def test_the_cluster() -> None:
     assert (long.name, long.up, long.wall_time, long.cores) == ("all.q", True, None, 32)
     assert parsing.nodes(HOSTS) == {"up": 1, "down": 1}
     assert parsing.version("SGE 8.1.9\nusage: qstat [options]\n") == "SGE 8.1.9"
+
+
+@pytest.mark.parametrize(
+    ("said", "tasks"),
+    [
+        ("alice has deleted job-array task 7.8\n", [8]),
+        ("alice has deleted job-array tasks 4-8:2 of job 7\nalice has deleted job-array task 7.9\n", [4, 6, 8, 9]),
+        ("alice has registered the job-array task 7.2 for deletion\n", []),
+        ("alice has deleted job 7\n", [1, 2, 3]),
+    ],
+)
+def test_tasks_that_were_deleted_before_they_started(said: str, tasks: list[int]) -> None:
+    job = parsing.Details("7", "alice", "u", "job", "/h", None, None, array=(1, 2, 3))
+    assert parsing.deleted_tasks(CommandResult(0, said, ""), job) == tasks

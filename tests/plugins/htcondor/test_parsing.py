@@ -1,5 +1,6 @@
 """Parsers on what HTCondor 23.9.6 printed."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -227,18 +228,30 @@ def test_several_jobs_in_one_description() -> None:
 
 def test_submitted() -> None:
     done = CommandResult(0, "", "")
-    assert parsing.submitted("8.0 - 8.0\n", done) == ("8.0", {})
+    assert parsing.submitted("8.0 - 8.0\n", done, array=False) == ("8.0", {})
     queued = '8.0 - 8.0\n[\n{\n  "Err": "/e",\n  "Iwd": "/w",\n  "Out": "o.8"\n}\n]\n[\n]\n'
-    native_id, ad = parsing.submitted(queued, done)
+    native_id, ad = parsing.submitted(queued, done, array=False)
     assert (native_id, *parsing.paths(ad)) == ("8.0", "/w", "/w/o.8", "/e")
     ended = '8.0 - 8.0\n[\n{\n  "Iwd": "/w"\n}\n]\n'
-    assert parsing.paths(parsing.submitted(ended, done)[1]) == ("/w", None, None)
+    assert parsing.paths(parsing.submitted(ended, done, array=False)[1]) == ("/w", None, None)
     for odd in ("", "8.0\n", "8.0 - 8.4\n", "WARNING\n8.0 - 8.0\n"):
         with pytest.raises(InvalidSchedulerAnswer):
-            parsing.submitted(odd, done)
+            parsing.submitted(odd, done, array=False)
+    assert parsing.submitted("8.0 - 8.99\n", done, array=True) == ("8", {})
+    with pytest.raises(InvalidSchedulerAnswer):
+        parsing.submitted("8.0 - 8.1\n", done, array=False)
 
 
-@pytest.mark.parametrize("name", ["1", "0.0", "1.0\n", "\u0661.0", "-1.0", "1.0 || true", f"{'9' * 40}.0", "01.0"])
+def test_tasks_that_htcondor_has_not_created() -> None:
+    """Of three, two at once: the ads of those that are there tell which is to come."""
+    of_array = {"ClusterId": 8, "JobStatus": 2, "JobgateTasks": "3,7,9", "JobMaterializeNextProcId": 2}
+    ads = [{**of_array, "ProcId": at, "JobgateTask": task} for at, task in enumerate((3, 7))]
+    report = parsing.queue(json.dumps(ads))["8"]
+    states = {task: told.native_state for task, told in report.tasks.items()}
+    assert states == {3: "RUNNING", 7: "RUNNING", 9: parsing.UNCREATED}
+
+
+@pytest.mark.parametrize("name", ["0", "0.0", "1.0\n", "\u0661.0", "-1.0", "1.0 || true", f"{'9' * 40}.0", "01.0"])
 def test_what_is_no_id(name: str) -> None:
     assert not parsing.is_native_id(name)
     assert parsing.is_native_id("125.0")

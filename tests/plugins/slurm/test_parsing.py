@@ -174,3 +174,21 @@ def test_queues_and_nodes() -> None:
         Queue("long", False, False, None, 1, 8),
     )
     assert parsing.nodes("c1|mixed\nc1|mixed\nc2|idle\nc3|down*\n") == {"down": 1, "idle": 1, "mixed": 1}
+
+
+def test_tasks_of_an_array() -> None:
+    """Those that wait share a line."""
+    lines = "7_3|RUNNING|None|1|1|batch|1795250653\n7_[4-8:2,10%2]|PENDING|JobArrayTaskLimit|1|1|batch|N/A\n"
+    report = parsing.queue(lines)["7"]
+    assert report.state == JobState.RUNNING
+    assert {task: told.state.value for task, told in report.tasks.items()} == {
+        3: "running",
+        **dict.fromkeys((4, 6, 8, 10), "queued"),
+    }
+
+
+def test_logs_of_an_array() -> None:
+    first = "JobId=8 ArrayJobId=7 ArrayTaskId=7 JobName=a\n   WorkDir=/h7\n   StdOut=/h7/a.o7.7\n"
+    assert parsing.paths(first) == {"WorkDir": "/h7", "StdOut": "/h7/a.o7.{task_id}"}
+    waiting = "JobId=7 ArrayJobId=7 ArrayTaskId=1-3%2 JobName=a\n   StdOut=/h/a.o7.4294967294\n"
+    assert parsing.paths(waiting) == {"StdOut": "/h/a.o7.{task_id}"}
