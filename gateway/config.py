@@ -111,6 +111,11 @@ class LimitsSection:
         "requests of one process that wait at a time, for events, a job's change or the end of a log; below gunicorn's "
         "`threads`",
     )
+    upload: int = option(Size(), 2 << 30, "size of a bundle and its inputs, as they are sent")
+    unpacked: int = option(Size(), 8 << 30, "size of a bundle when it is unpacked")
+    unpacked_files: int = option(
+        kinds.Integer(strict=True, validate=Range(1)), 50_000, "files, folders and links in a bundle"
+    )
     bulk: int = option(kinds.Integer(strict=True, validate=Range(1)), 1000, "jobs in one call of /api/jobs/bulk")
 
 
@@ -141,6 +146,11 @@ class HostSection:
     )
     operator: str | None = option(
         kinds.String(), None, "account that asks about everybody's jobs; without it one query per account"
+    )
+    workspace: str = option(
+        kinds.String(validate=Regexp(r"(~/|/).", error="must begin with / or ~/")),
+        "~/.jobgate",
+        "folder on the host in which each bundle gets one of its own; `{account}` in it stands for the account",
     )
     process: bool = option(
         kinds.Boolean(truthy={True}, falsy={False}), True, "whether POST /api/process may run short commands here"

@@ -5,11 +5,12 @@ who may see what, what a host can honour, and that a job is submitted exactly on
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gateway import workspaces
 from gateway.audit import Audit
 from gateway.backend import ACTIONS, OPTIONAL_FIELDS
 from gateway.config import Config
@@ -49,6 +50,7 @@ from gateway.model import (
 from gateway.store import Event, HostStore, JobFilter, KeyTaken, Page, Repository, TaskFilter, now
 from gateway.transport import Command, FileEntry, RemoteFile
 from gateway.transport.deadline import not_after
+from gateway.workspaces import Contents
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ RESOURCE_FIELDS = ("nodes", "cores", "memory", "gpus", "wall_time")
 class JobRequest:
     """A request for a job, checked for its form. `fields` are the optional ones that were given (API names; memory in
     MiB, wall_time in seconds), `key` is the idempotency key with a hash of the body. A `draft` is kept and
-    not submitted."""
+    not submitted. `contents` goes into a workspace of the job's own."""
 
     host: str
     script: str
@@ -68,6 +70,7 @@ class JobRequest:
     key: tuple[str, str] | None = None
     draft: bool = False
     resubmitted_from: str | None = None
+    contents: Contents | None = None
 
 
 class JobService:
@@ -102,18 +105,38 @@ class JobService:
         with self.audit.entry("submit", principal, to=request.host) as entry:
             host = self.hosts.named(request.host)
             self._check(host, request.script, request.fields)
+            if known := self._known(principal, request):
+                entry.job = known
+                return known, False
+            needs = self._needs(principal, request.fields)
             row = self._row(principal, host, request)
+            if request.contents:
+                row |= _in_workspace(workspaces.fill(host, row["account"], row["uuid"], request.contents))
             end = time.monotonic() + host.config.section.submit_timeout  # counted from before others can see the row
             try:
-                needs = self._needs(principal, request.fields)
                 entry.job = self.repository.add_job(row, request.script, request.key, needs)  # intent, before all else
             except KeyTaken as taken:
+                if request.contents:
+                    workspaces.remove(host, row["account"], row["workspace"])
                 entry.job = self._same_again(principal, taken, request)
                 return entry.job, False
             self.changed(entry.job, None)
             if not request.draft:
-                entry.job = self._hand_over(host, entry.job, request.script, end, self.repository.delete_job)
+                entry.job = self._hand_over(host, entry.job, request.script, end, self._drop)
             return entry.job, True
+
+    def _known(self, principal: Principal, request: JobRequest) -> Job | None:
+        """The job that the key stands for already, asked for where it saves sending a bundle."""
+        if not request.key or not request.contents:
+            return None
+        taken = self.repository.key(principal.subject, request.key[0])
+        return self._same_again(principal, taken, request) if taken else None
+
+    def _drop(self, job: Job) -> None:
+        """Nothing is kept of a job that was refused."""
+        self.repository.delete_job(job)
+        if job.workspace:
+            workspaces.remove(self.host_of(job), job.account, job.workspace)
 
     def _check(self, host: Host, script: str, fields: Mapping[str, Any]) -> None:
         self._check_script(script)
@@ -367,6 +390,9 @@ class JobService:
         if job.state != JobState.DRAFT:
             only = ", ".join(sorted(NOTES))
             raise Conflict(f"the job is {job.state}; only {only} can be changed now, every field only of a draft")
+        if job.workspace and (bound := sorted(values.keys() & BOUND_TO_WORKSPACE)):
+            words = "cannot be changed of a bundle that is on its host already; submit it anew"
+            raise Unprocessable(f"{', '.join(bound)} {words}", errors={name: [words] for name in bound})
         values = dict(values)
         host = self.hosts.named(values.pop("host", None) or job.host)
         script = values.pop("script", None) or self.repository.script(job.number)
@@ -455,7 +481,13 @@ class JobService:
         fields = asked_for(job)
         if ids:
             fields["array"] = str(TaskRange(ids, task_range(job.array or "").at_once))
-        request = JobRequest(job.host, self.repository.script(job.number), fields, resubmitted_from=job.job_id)
+        if job.workspace:
+            fields.pop("working_directory")
+        request = JobRequest(
+            *(job.host, self.repository.script(job.number), fields),
+            resubmitted_from=job.job_id,
+            contents=workspaces.CopyOf(job.workspace) if job.workspace else None,
+        )
         new = self.submit(principal, request)[0]
         if clean:
             self._remove_logs(job, ids, sparing=new)
@@ -511,6 +543,8 @@ class JobService:
                 log.info("job %s is gone from its scheduler already", job.job_id)
         elif job.state == JobState.SUBMITTING:
             self.native_id(job)
+        if job.workspace and job.host in self.hosts.by_name:
+            workspaces.remove(self.host_of(job), job.account, job.workspace)
         self.repository.delete_job(job)
 
     @staticmethod
@@ -552,13 +586,19 @@ class JobService:
         return self.host_of(job).transport.open_file(path, job.account, within)
 
     def open_file(self, principal: Principal, ident: str, path: str) -> RemoteFile:
-        """A file below the job's working directory."""
+        """A file below the job's output folder, or its working directory where it has none."""
         job = self.get(principal, ident)
         root = self._root(job)
         return self.host_of(job).transport.open_file(f"{root.rstrip('/')}/{path}", job.account, root)
 
+    def pack(self, principal: Principal, ident: str) -> tuple[Job, Generator[bytes, None, None]]:
+        """A tar.gz of the same folder, made while it is read."""
+        job = self.get(principal, ident)
+        root = self._root(job)
+        return job, workspaces.packed(self.host_of(job), job.account, root, job.workspace or root)
+
     def list_files(self, principal: Principal, ident: str, limit: int) -> list[FileEntry]:
-        """The files below the job's working directory, at most `limit`."""
+        """The files below the same folder, at most `limit`."""
         job = self.get(principal, ident)
         return [*self.host_of(job).transport.list_files(self._root(job), job.account, limit)]
 
@@ -566,9 +606,16 @@ class JobService:
     def _root(job: Job) -> str:
         if job.working_directory is None:
             raise NotFound(f"the job has no files yet; it is {job.state}", code="no_output_yet")
-        return job.working_directory
+        return job.output_directory or job.working_directory
 
 
+def _in_workspace(workspace: str) -> dict[str, str]:
+    """The columns of a job that has one."""
+    folders = {"working_directory": "bundle", "output_directory": "output"}
+    return {"workspace": workspace, **{column: f"{workspace}/{folder}" for column, folder in folders.items()}}
+
+
+BOUND_TO_WORKSPACE = frozenset({"host", "account", "script", "working_directory"})
 NOTES = frozenset({"tag", "description", "extended_properties"})
 _KEPT_IN_COLUMNS = ("name", "tag", "queue", "account", "description", "extended_properties", "working_directory")
 
@@ -609,7 +656,7 @@ def job_spec(job: Job, script: str) -> JobSpec:
         working_directory=job.working_directory,
         queue=job.queue,
         resources=Resources(**{name: asked.get(name) for name in RESOURCE_FIELDS}),
-        environment=asked.get("environment") or {},
+        environment={**(asked.get("environment") or {}), **workspaces.environment(job)},
         hold=bool(asked.get("hold")),
         priority=asked.get("priority") or 0,
         stdout=asked.get("stdout"),

@@ -1,7 +1,9 @@
 """The whole way on the real cluster: HTTP, ssh as the mapped account, Slurm, Grid Engine, HTCondor, and back."""
 
+import io
 import json
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ import pytest
 
 from tests.cluster.fixture import Cluster, _turn_on_the_cluster, cluster, cluster_alone
 from tests.gateways import Server, World, error, until
+from tests.test_bundles import member, tar
 
 __all__ = ["_turn_on_the_cluster", "cluster", "cluster_alone"]
 
@@ -270,3 +273,37 @@ def test_a_short_command(site: Server, cluster: Cluster, backend: str) -> None:
     answer = run(f"echo part; trap '' TERM; (trap '' TERM; exec sleep {mark}) & wait")
     assert (answer.status_code, error(answer)["standard_output"]) == (408, "part\n")
     until(lambda: mark not in cluster.enter("root", ["ps", "-eo", "args"]))
+
+
+BUNDLE = b"""#!/bin/sh
+cat "$JOBGATE_INPUT/in.txt" > "$JOBGATE_OUTPUT/result"
+printf '%s|' "$@"
+[ "$(pwd -P)" = "$(cd "$JOBGATE_JOB/bundle" && pwd -P)" ] && touch "$JOBGATE_SCRATCH/there" && cat data
+"""
+
+
+@pytest.mark.parametrize("backend", HOSTS)
+def test_a_bundle_with_inputs(site: Server, cluster: Cluster, backend: str) -> None:
+    job = {"host": HOSTS[backend], "arguments": ["one two", "it's\n#$ -N y\n#SBATCH -p x"], "environment": {"A": "b c"}}
+    files = {"bundle": ("b.tar.gz", tar(member("data", b"DATA\n"), run=BUNDLE).getvalue()), "inputs": ("in.txt", b"IN")}
+    answer = site.call("POST", "/api/jobs", data={"job": json.dumps(job)}, files=files)
+    assert answer.status_code == 201, answer.text
+    one = f"{site.url}/api/jobs/{answer.json()['job_id']}"
+    ended = until(lambda: _ended(site, one), "the job did not end", 120)
+    assert (ended["status"], ended["exit_code"]) == ("FINISHED", 0), site.call("GET", f"{one}/stderr").text
+    assert site.call("GET", f"{one}/stdout").text == "one two|it's\n#$ -N y\n#SBATCH -p x|DATA\n"
+    assert [file["path"] for file in site.call("GET", f"{one}/files/").json()] == ["result"]
+    with tarfile.open(fileobj=io.BytesIO(site.call("GET", f"{one}/output").content)) as output:
+        assert output.getnames() == [".", "./result"]
+        result = output.extractfile("./result")
+        assert result
+        assert result.read() == b"IN"
+    again = site.call("PUT", one, json={"action": "resubmit"})
+    assert again.status_code == 201, again.text
+    new = f"{site.url}/api/jobs/{again.json()['job_id']}"
+    assert until(lambda: _ended(site, new), "the job did not end", 120)["status"] == "FINISHED"
+    assert site.call("GET", f"{new}/files/result").content == b"IN"
+    for url, workspace in ((one, ended["working_directory"]), (new, again.json()["working_directory"])):
+        assert cluster.enter("alice", ["stat", "-c", "%U %a", f"{workspace}/.."]) == "alice 700\n"
+        assert site.call("DELETE", url).status_code == 204
+        until(lambda path=workspace: not (cluster.root / path[1:]).parent.exists())

@@ -1,6 +1,7 @@
 """/api/jobs/{id}/stdout, stderr, script, files: what a job reads and writes, streamed."""
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from flask import Response, jsonify, request
@@ -38,7 +39,7 @@ def script(job_id: str) -> Response:
 @blueprint.get("/<job_id>/files/")
 @blueprint.response(200, FileSchema(many=True))
 def list_files(job_id: str) -> Response:
-    """The files below the job's working directory"""
+    """The files below the job's output folder, or its working directory where it has none"""
     entries = services().jobs.list_files(principal(), job_id, MOST_FILES)
     return jsonify([_entry(entry) for entry in entries])
 
@@ -46,10 +47,22 @@ def list_files(job_id: str) -> Response:
 @blueprint.get("/<job_id>/files/<path:path>")
 @blueprint.response(200, PLAIN["schema"], content_type="application/octet-stream")
 def file(job_id: str, path: str) -> Response:
-    """One file below the job's working directory, as bytes"""
+    """One of these files, as bytes"""
     response = _send(services().jobs.open_file(principal(), job_id, path), "application/octet-stream")
     # Never shown as a page of ours: whatever a job writes is only downloaded.
     response.headers["Content-Disposition"] = "attachment"
+    return response
+
+
+@blueprint.get("/<job_id>/output")
+@blueprint.response(200, PLAIN["schema"], content_type="application/gzip")
+def output(job_id: str) -> Response:
+    """The job's output folder, or its working directory where it has none, as tar.gz"""
+    job, packed = services().jobs.pack(principal(), job_id)
+    first = next(packed, b"")  # what is wrong is known before the answer begins
+    response = Response(chain([first], packed), content_type="application/gzip", direct_passthrough=True)
+    response.call_on_close(packed.close)
+    response.headers["Content-Disposition"] = f'attachment; filename="{job.job_id}.tar.gz"'
     return response
 
 

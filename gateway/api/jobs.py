@@ -36,6 +36,21 @@ KEY_HEADER = {
 }
 
 
+BUNDLE = {  # such a body is read by gateway/api/bundles.py
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["job", "bundle"],
+                "properties": {
+                    "job": {"type": "string", "description": "JSON: the fields of a job without `script`, `arguments`"},
+                    "bundle": {"type": "string", "format": "binary", "description": ".tar.gz or .zip with run.sh"},
+                    "inputs": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                },
+            }
+        }
+    }
+}
 LIST = {
     "type": "array",
     "items": {"anyOf": [{"$ref": "#/components/schemas/Job"}, {"$ref": "#/components/schemas/ShortJob"}]},
@@ -47,7 +62,7 @@ LIST = {
 @blueprint.response(201, JobSchema)
 @blueprint.alt_response(200, schema=JobSchema, description="the job that this Idempotency-Key stands for already")
 @blueprint.alt_response(504, schema=ErrorSchema, description="not known yet whether it was submitted; see Location")
-@blueprint.doc(parameters=[KEY_HEADER])
+@blueprint.doc(parameters=[KEY_HEADER], requestBody=BUNDLE)
 def submit(body: dict[str, Any]) -> Response:
     """Submit a job"""
     job, new = services().jobs.submit(principal(), job_request(body, idempotency_key()))
