@@ -7,6 +7,7 @@ from gateway.audit import Audit
 from gateway.auth import Authentication
 from gateway.config import Config, load_config
 from gateway.events import Announcer
+from gateway.following import Watch
 from gateway.hosts import Hosts
 from gateway.listening import News
 from gateway.logs import configure_logging
@@ -67,6 +68,7 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
         ticker=ticker,
         event_log=event_log,
         news=news,
+        watch=Watch(repository),
         waiting=Places(config.limits.waiting),
     )
     api.register(app, services)

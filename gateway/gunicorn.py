@@ -44,7 +44,8 @@ def post_worker_init(worker: Any) -> None:
     """Keep up with the schedulers before the first request comes. The application may be wrapped in middleware."""
     services = _services(worker)
     if services:
-        services.news.alive = lambda: worker.alive  # who waits must not hold up a worker that is told to go
+        # who waits must not hold up a worker that is told to go
+        services.news.alive = services.watch.alive = lambda: worker.alive
         if services.config.gateway.ticker:
             services.ticker.start()
 

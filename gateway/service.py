@@ -564,6 +564,11 @@ class JobService:
 
     def open_stream(self, principal: Principal, ident: str, stream: str) -> tuple[Job, RemoteFile]:
         """The job's `stdout` or `stderr`, opened as the job's account. Raises NotFound while there is none."""
+        job = self.with_one_log(principal, ident, stream)
+        return job, self.open_log(job, stream)
+
+    def with_one_log(self, principal: Principal, ident: str, stream: str) -> Job:
+        """The job. Raises Conflict where it is an array, whose tasks have a log each."""
         job = self.get(principal, ident)
         if job.array:
             where = (
@@ -572,7 +577,7 @@ class JobService:
             raise Conflict(
                 f"the job is an array, and each task has a {stream} of its own; ask {where}", code="is_array"
             )
-        return job, self.open_log(job, stream)
+        return job
 
     def open_log(self, job: Job, stream: str, task: int = 0) -> RemoteFile:
         """The `stdout` or `stderr` of a job, or of that task of an array, opened as the job's account."""

@@ -307,3 +307,12 @@ def test_a_bundle_with_inputs(site: Server, cluster: Cluster, backend: str) -> N
         assert cluster.enter("alice", ["stat", "-c", "%U %a", f"{workspace}/.."]) == "alice 700\n"
         assert site.call("DELETE", url).status_code == 204
         until(lambda path=workspace: not (cluster.root / path[1:]).parent.exists())
+
+
+@pytest.mark.parametrize("backend", HOSTS)
+def test_a_log_is_followed(site: Server, backend: str) -> None:
+    """From before the job runs until all of it is there."""
+    job = site.submit("#!/bin/sh\nfor n in 1 2 3 4; do echo $n; sleep 1; done\nseq 5 2000\n", host=HOSTS[backend])
+    answer = site.call("GET", f"/api/jobs/{job['job_id']}/stdout?follow=1", timeout=180)
+    assert answer.text.split() == [str(number) for number in range(1, 2001)]
+    assert site.call("GET", f"/api/jobs/{job['job_id']}").json()["status"] == "FINISHED"

@@ -20,6 +20,7 @@ from gateway.api import (
 )
 from gateway.auth import Authentication
 from gateway.config import Config
+from gateway.following import Watch
 from gateway.hosts import Hosts
 from gateway.listening import News
 from gateway.plugin_manager import Plugins
@@ -48,6 +49,7 @@ class Services:
     ticker: Ticker
     event_log: EventLog
     news: News
+    watch: Watch
     waiting: Places
 
 

@@ -1,6 +1,8 @@
 """/api/jobs/{id}/stdout, stderr, script, files: what a job reads and writes, streamed."""
 
+import socket
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -9,7 +11,9 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from gateway.api.errors import ErrorSchema
 from gateway.api.requests import ApiBlueprint, principal, secured, services
-from gateway.api.schemas import FileSchema, StreamQuerySchema, rfc3339
+from gateway.api.schemas import FileSchema, FollowedQuerySchema, rfc3339
+from gateway.following import follow
+from gateway.model import Job
 from gateway.transport import FileEntry, RemoteFile
 
 blueprint = secured(ApiBlueprint("files", __name__, url_prefix="/api/jobs", description="Files of jobs"))
@@ -19,14 +23,48 @@ PLAIN = {"schema": {"type": "string", "format": "binary"}}
 
 
 @blueprint.get("/<job_id>/<any(stdout, stderr):stream>")
-@blueprint.arguments(StreamQuerySchema, location="query")
+@blueprint.arguments(FollowedQuerySchema, location="query")
 @blueprint.response(200, PLAIN["schema"], content_type="text/plain")
 @blueprint.alt_response(206, schema=PLAIN["schema"], content_type="text/plain", description="the range asked for")
 @blueprint.alt_response(416, schema=ErrorSchema, description="the file ends before that range")
 def log(query: dict[str, Any], job_id: str, stream: str) -> Response:
     """The job's standard output or error output, as bytes"""
+    if query.get("follow"):
+        return _follow(services().jobs.with_one_log(principal(), job_id, stream), stream, query)
     _, file = services().jobs.open_stream(principal(), job_id, stream)
     return send_log(file, query)
+
+
+def _follow(job: Job, stream: str, query: Mapping[str, Any]) -> Response:
+    """What the log has, and what is written to it until the job ends."""
+    if job.state.final:  # what is not there will not come any more
+        return send_log(services().jobs.open_log(job, stream), query)
+    service = services().jobs
+    place = services().waiting.take()
+    lines = follow(
+        services().watch,
+        job,
+        lambda now: service.open_log(now, stream),
+        lambda file: start_of(file, query),
+        gone=partial(_gone, request.environ.get("gunicorn.socket")),
+    )
+    response = Response(lines, content_type="text/plain; charset=utf-8")
+    response.call_on_close(place.give_back)
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would hold it back
+    response.headers["Content-Security-Policy"] = "sandbox"
+    return response
+
+
+def _gone(connection: socket.socket | None) -> bool:
+    """Whether the client has closed the connection: else one that follows a silent log would stay for ever."""
+    if connection is None:
+        return False
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 @blueprint.get("/<job_id>/script")
@@ -60,7 +98,7 @@ def output(job_id: str) -> Response:
     """The job's output folder, or its working directory where it has none, as tar.gz"""
     job, packed = services().jobs.pack(principal(), job_id)
     first = next(packed, b"")  # what is wrong is known before the answer begins
-    response = Response(chain([first], packed), content_type="application/gzip", direct_passthrough=True)
+    response = Response(chain([first], packed), content_type="application/gzip")
     response.call_on_close(packed.close)
     response.headers["Content-Disposition"] = f'attachment; filename="{job.job_id}.tar.gz"'
     return response
@@ -72,7 +110,7 @@ def _entry(entry: FileEntry) -> dict[str, Any]:
 
 def send_log(file: RemoteFile, query: Mapping[str, Any]) -> Response:
     """A log, or the part of it that a StreamQuerySchema asks for."""
-    start = _tail_start(file, query["tail"]) if "tail" in query else 0
+    start = start_of(file, query)
     return _send(file, "text/plain; charset=utf-8", start)
 
 
@@ -83,7 +121,7 @@ def _send(file: RemoteFile, content_type: str, start: int = 0) -> Response:
     except BaseException:
         file.close()
         raise
-    response = Response(_chunks(file, begin, end), status=status, content_type=content_type, direct_passthrough=True)
+    response = Response(_chunks(file, begin, end), status=status, content_type=content_type)
     response.call_on_close(file.close)
     response.content_length = end - begin
     response.accept_ranges = "bytes"
@@ -111,6 +149,10 @@ def _chunks(file: RemoteFile, begin: int, end: int) -> Iterator[bytes]:
             return  # it was cut short meanwhile
         begin += len(chunk)
         yield chunk
+
+
+def start_of(file: RemoteFile, query: Mapping[str, Any]) -> int:
+    return _tail_start(file, query["tail"]) if "tail" in query else 0
 
 
 def _tail_start(file: RemoteFile, lines: int) -> int:

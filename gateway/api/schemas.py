@@ -479,6 +479,12 @@ class StreamQuerySchema(QuerySchema):
     tail = fields.Integer(validate=validate.Range(0, 1_000_000), metadata={"description": "the last so many lines"})
 
 
+class FollowedQuerySchema(StreamQuerySchema):
+    """The same of a log that may be followed."""
+
+    follow = fields.Boolean(metadata={"description": "go on until the job ends"})
+
+
 class TokenRequestSchema(Schema):
     """A wish for a token; the body may be empty."""
 

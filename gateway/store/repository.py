@@ -272,6 +272,13 @@ class Repository:
                 connection.execute(INSERT_EVENT, [_event(job, was, at) for job, was in moved])
         return moved
 
+    def jobs_by_number(self, numbers: list[int]) -> dict[int, Job]:
+        """Those of the jobs that there still are."""
+        if not numbers:
+            return {}
+        with self.database.reading() as connection:
+            return {job.number: job for job in self._jobs(connection, numbers)}
+
     def change_job(self, job: Job, new_tasks: Iterable[int] = (), **values: Any) -> Job:
         """Write one job's new columns, unless another process has changed its state since; `new_tasks` are the numbers
         of an array's tasks, which begin in the job's state. Gives the job as it is. Raises NotFound where it was
