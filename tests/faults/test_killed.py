@@ -37,7 +37,7 @@ def kill_now_and_then(site: Site, crowd: Crowd, chance: random.Random) -> None:
 
 def test_local(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     with site(tmp_path) as here:
-        with here.crowd(here.wishes([LOCAL], jobs_in_all(120))) as crowd:
+        with here.crowd(here.wishes([LOCAL], jobs_in_all(120, 1000))) as crowd:
             kill_now_and_then(here, crowd, chance())
         here.settled()
         here.report(request, "gateway killed", crowd.jobs)
@@ -45,7 +45,7 @@ def test_local(request: pytest.FixtureRequest, tmp_path: Path) -> None:
 
 def test_cluster(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> None:
     with site(tmp_path, cluster) as here:
-        with here.crowd(here.wishes(list(BACKENDS), jobs_in_all(40))) as crowd:
+        with here.crowd(here.wishes(list(BACKENDS), jobs_in_all(40, 1000))) as crowd:
             kill_now_and_then(here, crowd, chance())
         here.settled()
         here.report(request, "gateway killed", crowd.jobs)
