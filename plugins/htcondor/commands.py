@@ -296,10 +296,12 @@ def find_ended(uuid: str, account: str) -> Command:
 
 def control(action: str, native_id: str, account: str, tasks: Collection[int] = ()) -> Command:
     """The job's state is part of the condition, so HTCondor checks and acts in one. Of an array, `<cluster>`, all that
-    is in such a state, or these tasks of it; with all of them it also forgets those that it has not created (23.9)."""
+    is in such a state, or these tasks of it. A condition that holds for the cluster's own ad, which looks like the
+    first task's and is nobody's process, ends the making of further tasks (23.9): that is for the abort of a whole."""
     program, states = ACTIONS[action]
     cluster, _, process = native_id.partition(".")
     part = f" && ProcId == {process}" if process else f" && {_of(tasks)}" if tasks else ""
+    part += "" if action == "abort" and not tasks else " && ProcId >= 0"
     which = _owned(f"ClusterId == {cluster}{part} && {states}", account)
     return Command((program, "-constraint", which), timeout=PATIENCE, repeatable=True)
 

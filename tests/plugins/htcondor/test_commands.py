@@ -168,3 +168,12 @@ def test_few_by_their_numbers_many_at_once() -> None:
 def test_a_host_is_one_folder() -> None:
     assert commands.folder_name("hpc.example.org") == "hpc.example.org"
     assert commands.folder_name("../x y") == "_._x_y"
+
+
+def test_single_tasks_are_steered_and_not_the_cluster() -> None:
+    """Its own ad looks like the first task's, and ending it ends the making of further ones."""
+    argv = commands.control("abort", "8", "alice", [3, 1]).argv
+    assert argv[:2] == ("condor_rm", "-constraint")
+    assert argv[2].startswith("ClusterId == 8 && member(JobgateTask, {1,3}) && ProcId >= 0 && ")
+    assert "ProcId" not in commands.control("abort", "8", "alice").argv[2]
+    assert "ProcId >= 0" in commands.control("hold", "8", "alice").argv[2]
