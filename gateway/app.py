@@ -11,10 +11,12 @@ from gateway.following import Watch
 from gateway.hosts import Hosts
 from gateway.listening import News
 from gateway.logs import configure_logging
+from gateway.notify import Notifier
 from gateway.plugin_manager import Plugins, load_plugins
 from gateway.processes import Processes
+from gateway.reports import Reports
 from gateway.service import JobService
-from gateway.store import Database, EventLog, HostStore, Repository, TokenStore
+from gateway.store import Database, EventLog, HostStore, Outbox, Repository, SettingsStore, TokenStore
 from gateway.sync import Sync, Ticker
 from gateway.tasks import TaskService
 from gateway.waiting import Places
@@ -43,9 +45,14 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
     news = News(event_log)
     hosts = Hosts(config, plugins)
     audit = Audit(config.audit_log)
-    service = JobService(config, repository, host_store, hosts, Announcer(plugins, news), audit)
+    settings = SettingsStore(database)
+    reports = Reports(config.gateway.base_url, lambda: settings.secret("report"))
+    service = JobService(config, repository, host_store, hosts, Announcer(plugins, news), audit, reports)
+    notifier = Notifier(
+        Outbox(database), lambda: config.notify.secret or settings.secret("notify"), config.notify.allow
+    )
     processes = Processes(hosts, audit)
-    ticker = Ticker(Sync(hosts, repository, host_store, service))
+    ticker = Ticker(Sync(hosts, repository, host_store, service, notifier))
     authenticators = [one for several in plugins.hook.register_authenticators() for one in several]
     authentication = Authentication(config.auth, token_store, authenticators)
 
@@ -70,6 +77,7 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
         news=news,
         watch=Watch(repository),
         waiting=Places(config.limits.waiting),
+        reports=reports,
     )
     api.register(app, services)
     for blueprints in plugins.hook.register_dialects(service=service):

@@ -157,6 +157,19 @@ def audit(config_file: Path, job: str | None, subject: str | None) -> None:
         click.echo("nothing of that kind was done", err=True)
 
 
+@cli.command("notify-secret")
+@with_config
+def notify_secret(config_file: Path) -> None:
+    """Print the key that notifications are signed with, for those who check X-Jobgate-Signature."""
+    from gateway.store import Database, SettingsStore
+
+    config, _ = _load(config_file)
+    with _plain_errors():
+        database = Database(config.gateway.database)
+        database.migrate()
+        click.echo(config.notify.secret or SettingsStore(database).secret("notify"))
+
+
 @cli.command()
 @click.option(
     "--directory", type=click.Path(path_type=Path, file_okay=False), default=Path("var/demo"), show_default=True

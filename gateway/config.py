@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,31 @@ class AuthSection:
     )
 
 
+class Networks(kinds.List):
+    """A list of networks as "10.0.0.0/8" or "fd00::/8"; an address alone stands for itself."""
+
+    def __init__(self) -> None:
+        super().__init__(kinds.String())
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
+        try:
+            return [ip_network(str(text)) for text in super()._deserialize(value, attr, data, **kwargs)]
+        except ValueError as problem:
+            raise ValidationError(f'write networks as "10.0.0.0/8": {problem}') from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifySection:
+    """[notify]"""
+
+    secret: str | None = option(
+        Secret(), None, "key of the signature in X-Jobgate-Signature; default: see `jobgate notify-secret`"
+    )
+    allow: list[Any] = option(
+        Networks(), [], "networks that notifications may go to although they are loopback, private or link-local"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsSection:
     """[limits] Sizes as "1MiB" or an integer of MiB; over a limit is 413."""
@@ -184,6 +210,7 @@ class Config:
     gateway: GatewaySection
     auth: AuthSection
     limits: LimitsSection
+    notify: NotifySection
     hosts: Mapping[str, HostConfig]
 
     @property
@@ -227,18 +254,19 @@ class _Reader:
     def config(self, tables: dict[str, Any]) -> Config:
         token = folder.set(self.file.resolve().parent)
         try:
-            for key in tables.keys() - {"gateway", "auth", "limits", "hosts"}:
+            for key in tables.keys() - {"gateway", "auth", "limits", "notify", "hosts"}:
                 self.problem(key, "there is no such section")
             gateway = self.section(GatewaySection, _overridden(tables.get("gateway", {})), "gateway")
             auth = self.section(AuthSection, tables.get("auth", {}), "auth")
             limits = self.section(LimitsSection, tables.get("limits", {}), "limits")
+            notify = self.section(NotifySection, tables.get("notify", {}), "notify")
             hosts = self.hosts(tables.get("hosts", {}))
             self.default_host(tables.get("gateway"), hosts)
         finally:
             folder.reset(token)
         if self.problems:
             raise ConfigError(sorted(self.problems))
-        return Config(self.file, gateway, auth, limits, hosts)
+        return Config(self.file, gateway, auth, limits, notify, hosts)
 
     def hosts(self, tables: Any) -> dict[str, HostConfig]:
         if not isinstance(tables, dict) or not tables:
@@ -334,6 +362,7 @@ def reference(plugins: Plugins) -> Iterable[tuple[str, list[tuple[str, str, str]
     yield "[gateway]", _rows(GatewaySection)
     yield "[auth]", _rows(AuthSection)
     yield "[limits]", _rows(LimitsSection)
+    yield "[notify]", _rows(NotifySection)
     yield "[hosts.<name>]", _rows(HostSection)
     for name, load in TRANSPORTS.items():
         if load:

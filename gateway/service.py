@@ -47,6 +47,8 @@ from gateway.model import (
     compact,
     task_range,
 )
+from gateway.notify import check_url
+from gateway.reports import Reports
 from gateway.store import Event, HostStore, JobFilter, KeyTaken, Page, Repository, TaskFilter, now
 from gateway.transport import Command, FileEntry, RemoteFile
 from gateway.transport.deadline import not_after
@@ -84,7 +86,9 @@ class JobService:
         hosts: Hosts,
         changed: JobChanged,
         audit: Audit,
+        reports: Reports,
     ) -> None:
+        self.reports = reports
         self.audit = audit
         self.config = config
         self.repository = repository
@@ -141,7 +145,12 @@ class JobService:
     def _check(self, host: Host, script: str, fields: Mapping[str, Any]) -> None:
         self._check_script(script)
         self._check_fields(host, fields)
+        self._check_notify(fields)
         asked_range(fields, self.config.limits.tasks)
+
+    def _check_notify(self, fields: Mapping[str, Any]) -> None:
+        if fields.get("notify"):
+            check_url(fields["notify"], self.config.notify.allow)
 
     def _check_script(self, script: str) -> None:
         limit = self.config.limits.script
@@ -174,7 +183,7 @@ class JobService:
             "extended_properties": given.get("extended_properties") or {},
             "request": {name: value for name, value in given.items() if name not in _KEPT_IN_COLUMNS},
         }
-        return row | {name: given.get(name) for name in ("tag", "description", "queue", "working_directory")}
+        return row | {name: given.get(name) for name in ("tag", "description", "queue", "working_directory", "notify")}
 
     def _same_again(self, principal: Principal, taken: KeyTaken, request: JobRequest) -> Job:
         if request.key and taken.body_hash != request.key[1]:
@@ -209,6 +218,10 @@ class JobService:
         with self._settled_later(job):
             return self.adopt(job, submitted)
 
+    def spec(self, job: Job, script: str) -> JobSpec:
+        """What the backend is to run."""
+        return job_spec(job, script, self.reports.environment(job.uuid))
+
     # -- waiting for other jobs ---------------------------------------------------------------------------------------
 
     def _needs(self, principal: Principal, fields: Mapping[str, Any]) -> list[tuple[str, DependencyType]]:
@@ -226,14 +239,14 @@ class JobService:
         """What the backend is to run now. Where it is not to run yet, or never, that is written down, and the answer is
         the job as it is then."""
         if not job.request.get("dependencies"):
-            return job_spec(job, script)
+            return self.spec(job, script)
         native = host.backend.capabilities.dependencies
         ahead = prospect(self.repository.waits_for(job.number), host.name, native)
         if ahead.never:
             return self.cancel(job, ahead.never)
         if ahead.waits:
             return self.wait(job, ahead.waits)
-        return replace(job_spec(job, script), dependencies=ahead.native)
+        return replace(self.spec(job, script), dependencies=ahead.native)
 
     def wait(self, job: Job, words: str) -> Job:
         """Hold a job back until what it depends on has happened. The scheduler does not have it."""
@@ -412,6 +425,7 @@ class JobService:
         with self.audit.entry("edit", principal, ident, fields=sorted(values)) as entry:
             entry.job = self.get(principal, ident)
             if values.keys() <= NOTES:
+                self._check_notify(values)
                 return self.repository.change_job(entry.job, **values)
             return self._edit_draft(principal, entry.job, values)
 
@@ -621,8 +635,17 @@ def _in_workspace(workspace: str) -> dict[str, str]:
 
 
 BOUND_TO_WORKSPACE = frozenset({"host", "account", "script", "working_directory"})
-NOTES = frozenset({"tag", "description", "extended_properties"})
-_KEPT_IN_COLUMNS = ("name", "tag", "queue", "account", "description", "extended_properties", "working_directory")
+NOTES = frozenset({"tag", "description", "extended_properties", "notify"})
+_KEPT_IN_COLUMNS = (
+    "name",
+    "tag",
+    "queue",
+    "account",
+    "description",
+    "extended_properties",
+    "working_directory",
+    "notify",
+)
 
 
 def asked_for(job: Job) -> dict[str, Any]:
@@ -650,8 +673,9 @@ def task_log(pattern: str, task: int) -> str:
     return pattern.replace("{task_id}", str(task))
 
 
-def job_spec(job: Job, script: str) -> JobSpec:
-    """What the backend is to run, from what was committed: so that the tick can hand over what a crash cut off."""
+def job_spec(job: Job, script: str, environment: Mapping[str, str]) -> JobSpec:
+    """What the backend is to run, from what was committed: so that the tick can hand over what a crash cut off.
+    `environment` is what every job finds there, unless it brings its own."""
     asked = job.request
     return JobSpec(
         uuid=job.uuid,
@@ -661,7 +685,7 @@ def job_spec(job: Job, script: str) -> JobSpec:
         working_directory=job.working_directory,
         queue=job.queue,
         resources=Resources(**{name: asked.get(name) for name in RESOURCE_FIELDS}),
-        environment={**(asked.get("environment") or {}), **workspaces.environment(job)},
+        environment={**environment, **(asked.get("environment") or {}), **workspaces.environment(job)},
         hold=bool(asked.get("hold")),
         priority=asked.get("priority") or 0,
         stdout=asked.get("stdout"),

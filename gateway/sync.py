@@ -24,6 +24,7 @@ from gateway.errors import JobgateError
 from gateway.hosts import Host, Hosts
 from gateway.model import Job, JobReport, JobState, LiveJob, Task
 from gateway.news import array_news, news
+from gateway.notify import Notifier
 from gateway.service import JobService, found, held_back
 from gateway.store import HostStore, Repository
 from gateway.transport.deadline import not_after
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15.0  # whoever dies with a lease holds a host up for so long; a slow query renews it
 LONGEST_BACK_OFF = 300.0
+HURRY_SECONDS = 1.0  # between two looks, however many jobs report
+SECOND_LOOK = 2.0  # seconds after a job has reported: most do so just before they end
+NOTIFY_SECONDS = 1.0
 INFO_SECONDS = 60.0  # how old queues and nodes in /api/hosts may be
 STOP_SECONDS = 10.0
 GRACE_SECONDS = 10.0  # beyond the submit timeout: before that, whoever submits may still be at it
@@ -49,22 +53,34 @@ class Sync:
         repository: Repository,
         host_store: HostStore,
         service: JobService,
+        notifier: Notifier,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.hosts = hosts
         self.repository = repository
         self.host_store = host_store
         self.service = service
+        self.notifier = notifier
         self.clock = clock
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
     def tick(self) -> dict[str, str]:
-        """Ask every host that is due, all at the same time. Gives a word for each host that was asked: "ok", or what
-        was wrong."""
+        """Ask every host that is due, all at the same time, and deliver notifications. Gives a word for each host that
+        was asked: "ok", or what was wrong."""
         everything = list(self.hosts)
         with ThreadPoolExecutor(max_workers=len(everything), thread_name_prefix="tick") as pool:
-            results = pool.map(self.refresh, everything)
+            results = [*pool.map(self.refresh, everything)]
+        while self.notifier.deliver():
+            pass
         return {host.name: words for host, words in zip(everything, results, strict=True) if words}
+
+    def hurry(self, host: Host) -> float:
+        """Have a host asked earlier than it is due, at most once a second. Gives the seconds until it may be."""
+        asked_at = self.host_store.get(host.name).last_success
+        earliest = asked_at.timestamp() + HURRY_SECONDS if asked_at else 0.0
+        at = max(self.clock(), earliest)
+        self.host_store.hurry(host.name, at)
+        return at - self.clock()
 
     def refresh(self, host: Host) -> str | None:
         """Ask one host if it is due and nobody else is asking. None where it was not asked."""
@@ -251,8 +267,9 @@ def _time(seconds: float) -> datetime:
 
 
 class Ticker:
-    """Threads that call `refresh`, one per host, so that a slow host holds up no other. A server process has one
-    Ticker; the threads start with the process's first request or call, never before a fork."""
+    """Threads that call `refresh`, one per host, so that a slow host holds up no other, and one that delivers
+    notifications. A server process has one Ticker; the threads start with the process's first request or call, never
+    before a fork."""
 
     def __init__(self, sync: Sync) -> None:
         self.sync = sync
@@ -272,6 +289,7 @@ class Ticker:
                     threading.Thread(target=self._run, args=(host,), name=f"tick-{host.name}", daemon=True)
                     for host in self.sync.hosts
                 ]
+                self.threads.append(threading.Thread(target=self._deliver, name="notify", daemon=True))
                 for thread in self.threads:
                     thread.start()
 
@@ -281,6 +299,31 @@ class Ticker:
         end = time.monotonic() + STOP_SECONDS
         for thread in self.threads:
             thread.join(max(0.0, end - time.monotonic()))
+
+    def look(self, host: Host | None) -> None:
+        """Ask a host now, and again when a job that has just reported should have ended. None: a host of the past."""
+        if host:
+            for seconds in (0.0, SECOND_LOOK):
+                timer = threading.Timer(seconds, self._look, (host,))
+                timer.daemon = True
+                timer.start()
+
+    def _look(self, host: Host) -> None:
+        try:
+            self.stopping.wait(self.sync.hurry(host))
+            self.sync.refresh(host)
+        except Exception:
+            log.exception("looking at %s failed", host.name)
+
+    def _deliver(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                tried = self.sync.notifier.deliver()
+            except Exception:  # the database is away: this thread must be there when it is back
+                log.exception("delivering notifications failed")
+                tried = 0
+            if not tried:
+                self.stopping.wait(NOTIFY_SECONDS)
 
     def _run(self, host: Host) -> None:
         while not self.stopping.is_set():

@@ -80,10 +80,12 @@ class World:
 class InProcess:
     """A gateway in this process, asked with Flask's test client; `tick()` runs when a test says so."""
 
-    def __init__(self, world: World, folder: Path, *, plugins: Plugins | None = None, host: str = "") -> None:
+    def __init__(
+        self, world: World, folder: Path, *, plugins: Plugins | None = None, host: str = "", gateway: str = ""
+    ) -> None:
         self.world = world
         self.folder = folder
-        file = world.config(folder, "http://testserver", host, "ticker = false")
+        file = world.config(folder, "http://testserver", host, f"ticker = false\n{gateway}")
         self.app = create_app(load_config(file, plugins), plugins)
         self.services = self.app.extensions["jobgate"]
         self.client: FlaskClient = self.app.test_client()
@@ -136,6 +138,7 @@ class Server:
         *,
         workers: int = 2,
         host: str = "",
+        gateway: str = "",
         database: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -143,7 +146,7 @@ class Server:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.config = world.config(folder, self.url, host, database=database)
+        self.config = world.config(folder, self.url, host, gateway, database=database)
         self.workers = workers
         self.environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None

@@ -14,6 +14,7 @@ from gateway.api import (
     hosts,
     operations,
     processes,
+    reports,
     requests,
     tasks,
     tokens,
@@ -25,6 +26,7 @@ from gateway.hosts import Hosts
 from gateway.listening import News
 from gateway.plugin_manager import Plugins
 from gateway.processes import Processes
+from gateway.reports import Reports
 from gateway.service import JobService
 from gateway.store import Database, EventLog, HostStore, Repository
 from gateway.sync import Ticker
@@ -51,6 +53,7 @@ class Services:
     news: News
     watch: Watch
     waiting: Places
+    reports: Reports
 
 
 def register(app: Flask, services: Services) -> None:
@@ -61,7 +64,7 @@ def register(app: Flask, services: Services) -> None:
     operations.register(app)
     api = docs.DescribedApi(app)
     # bundles has the blueprint of jobs, with a door of its own in it
-    for part in (bundles, tasks, bulk, events, files, hosts, processes, tokens):
+    for part in (bundles, tasks, bulk, events, files, hosts, processes, reports, tokens):
         api.register_blueprint(part.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(docs.blueprint)

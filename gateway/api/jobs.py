@@ -235,6 +235,7 @@ def _version(page: Page, short: bool) -> str:
 def _event(event: Event) -> dict[str, Any]:
     return {
         "id": event.id,
+        "kind": event.kind,
         "at": rfc3339(event.at),
         "state": event.state,
         "status": event.state.status,

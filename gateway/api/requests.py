@@ -50,13 +50,15 @@ def next_page(cursor: object) -> str:
 def secured(blueprint: Blueprint) -> Blueprint:
     """Every call of this blueprint needs a proxy or a token, before anything else of the request is looked at."""
 
-    @blueprint.before_request
-    def authenticate() -> None:
-        g.credential, g.principal = services().authentication.identify(dict(request.headers.items()))
-        speak_for(g.principal.subject, g.request_id)
-        origin.set(Origin(request.remote_addr or "", g.credential, request.path))
-
+    blueprint.before_request(identify)
     return blueprint
+
+
+def identify() -> None:
+    """Find out who asks: `principal()`. Raises Unauthenticated and Forbidden."""
+    g.credential, g.principal = services().authentication.identify(dict(request.headers.items()))
+    speak_for(g.principal.subject, g.request_id)
+    origin.set(Origin(request.remote_addr or "", g.credential, request.path))
 
 
 def register(app: Flask) -> None:

@@ -116,6 +116,14 @@ class JobFields(Schema):
     description = text(10_000)
     extended_properties = fields.Dict(keys=Text(), allow_none=True, metadata={"description": "any JSON object"})
 
+    notify = fields.Url(
+        allow_none=True,
+        schemes={"http", "https"},
+        require_tld=False,
+        validate=validate.Length(max=2000),
+        metadata={"description": "gets a POST when the job is final"},
+    )
+
     @validates("extended_properties")
     def _storable(self, value: Any, **_: Any) -> None:
         """PostgreSQL cannot search JSON that has a NUL in it."""
@@ -319,6 +327,7 @@ class JobSchema(Schema):
         metadata={"description": "of an array: how many in all (`total`), and in each state"},
     )
     dependencies = fields.List(fields.Nested(DependencySchema), required=True)
+    notify = fields.String(required=True, allow_none=True)
     resubmitted_from = fields.String(
         required=True, allow_none=True, metadata={"description": "job_id of the job that this one repeats"}
     )
@@ -379,6 +388,7 @@ def job_json(job: Job, base_url: str, asked_at: datetime | None, at: datetime) -
         "array": job.array,
         "tasks": task_counts(job),
         "dependencies": job.request.get("dependencies") or [],
+        "notify": job.notify,
         "resubmitted_from": job.resubmitted_from,
         "warnings": job.warnings,
         **runtime_attributes(job, at),
@@ -455,9 +465,10 @@ def rfc3339(at: datetime | None) -> str | None:
 
 
 class EventSchema(Schema):
-    """Something that happened to a job."""
+    """Something that happened to a job: a change of its state, or the delivery of a notification (`reason` tells)."""
 
     id = fields.Integer(required=True)
+    kind = fields.String(required=True, metadata={"enum": ["job", "notification"]})
     at = fields.String(required=True, metadata={"format": "date-time"})
     state = fields.String(required=True)
     status = fields.String(required=True)

@@ -3,7 +3,9 @@
 from gateway.store.database import Database, now
 from gateway.store.events import EventLog, JobEvent
 from gateway.store.hosts import HostRecord, HostStore
+from gateway.store.outbox import Outbox
 from gateway.store.repository import Event, JobFilter, KeyTaken, Page, Repository
+from gateway.store.settings import SettingsStore
 from gateway.store.tasks import TaskFilter
 from gateway.store.tokens import TokenStore
 
@@ -16,8 +18,10 @@ __all__ = [
     "JobEvent",
     "JobFilter",
     "KeyTaken",
+    "Outbox",
     "Page",
     "Repository",
+    "SettingsStore",
     "TaskFilter",
     "TokenStore",
     "now",

@@ -71,6 +71,12 @@ class HostStore:
             query = update(hosts).where(hosts.c.name == name, due).values(holder=holder, lease_until=at + seconds)
             return connection.execute(query).rowcount == 1
 
+    def hurry(self, name: str, at: float) -> None:
+        """Let a host that is well be asked no later than `at`. A host that fails is left alone as before."""
+        query = update(hosts).where(hosts.c.name == name, hosts.c.failures == 0, hosts.c.next_poll > at)
+        with self.database.writing() as connection:
+            connection.execute(query.values(next_poll=at))
+
     def renew_lease(self, name: str, holder: str, until: float) -> bool:
         """Keep a lease that is held; False, and nothing done, where somebody else has taken it meanwhile."""
         query = update(hosts).where(hosts.c.name == name, hosts.c.holder == holder).values(lease_until=until)

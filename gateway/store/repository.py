@@ -37,7 +37,18 @@ from gateway.errors import NotFound, Unprocessable
 from gateway.model import FINAL_STATES, DependencyType, Job, JobState, LiveJob, Task
 from gateway.store.database import Database, insert_unless_there, now
 from gateway.store.dependencies import upstreams, write_dependencies
-from gateway.store.tables import BEGIN, begin_of_tag, dependencies, events, idempotency_keys, jobs, scripts, tasks
+from gateway.store.outbox import notification
+from gateway.store.tables import (
+    BEGIN,
+    begin_of_tag,
+    dependencies,
+    events,
+    idempotency_keys,
+    jobs,
+    outbox,
+    scripts,
+    tasks,
+)
 from gateway.store.tasks import TASK_COLUMNS, TaskFilter, add_tasks, task_conditions, write_tasks
 
 JOB_COLUMNS = [jobs.c[declared.name] for declared in fields(Job)]
@@ -47,7 +58,7 @@ BY_JOB_ID, BY_UUID = (
     for column in (jobs.c.job_id, jobs.c.uuid)
 )
 INSERT_JOB = insert(jobs).returning(jobs.c.number)
-INSERT_SCRIPT, INSERT_EVENT = insert(scripts), insert(events)
+INSERT_SCRIPT, INSERT_EVENT, INSERT_NOTIFICATION = insert(scripts), insert(events), insert(outbox)
 LIVE_COLUMNS = [jobs.c[name] for name in LiveJob._fields]
 LIVE = [*(set(JobState) - FINAL_STATES - {JobState.DRAFT}), JobState.LOST]
 NEWEST = 10_000  # what a list without a limit gives
@@ -106,6 +117,7 @@ class Event:
     state: JobState
     before: JobState | None
     reason: str | None
+    kind: str = "job"
 
 
 EVENT_COLUMNS = [events.c[declared.name] for declared in fields(Event)]
@@ -269,7 +281,7 @@ class Repository:
             _write_all(connection, wanted.values(), at)
             moved = [(job, before[job.number]) for job in self._jobs(connection, list(before))]
             if moved:
-                connection.execute(INSERT_EVENT, [_event(job, was, at) for job, was in moved])
+                _remember(connection, moved, at)
         return moved
 
     def jobs_by_number(self, numbers: list[int]) -> dict[int, Job]:
@@ -294,7 +306,7 @@ class Repository:
                 return self._job(connection, jobs.c.number == job.number)
             add_tasks(connection, changed, new_tasks)
             if changed.state != job.state:
-                connection.execute(INSERT_EVENT, _event(changed, job.state, changed.updated_at))
+                _remember(connection, [(changed, job.state)], changed.updated_at)
         return changed
 
     def change_draft(
@@ -380,6 +392,15 @@ def _moves(job: Job | LiveJob, values: Mapping[str, Any]) -> bool:
 def _update_if_as_seen(names: tuple[str, ...]) -> Update:
     wanted = (jobs.c.number == bindparam("old"), jobs.c.state == bindparam("state_seen"))
     return update(jobs).where(*wanted).values({name: bindparam(f"new_{name}") for name in names})
+
+
+def _remember(connection: Connection, moved: Sequence[tuple[Job, JobState]], at: datetime) -> None:
+    """What a change of state leaves behind, in its own transaction: an event, and a notification when the job is final
+    and somebody wants to know."""
+    connection.execute(INSERT_EVENT, [_event(job, was, at) for job, was in moved])
+    due = [notification(job, at) for job, was in moved if job.notify and job.state.final and not was.final]
+    if due:
+        connection.execute(INSERT_NOTIFICATION, due)
 
 
 def _event(job: Job, before: JobState | None, at: datetime) -> dict[str, Any]:
