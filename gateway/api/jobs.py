@@ -22,6 +22,7 @@ from gateway.api.schemas import (
     rfc3339,
     short_json,
 )
+from gateway.api.templates import loaded
 from gateway.errors import Unprocessable
 from gateway.model import Job
 from gateway.service import JobRequest
@@ -65,8 +66,14 @@ LIST = {
 @blueprint.doc(parameters=[KEY_HEADER], requestBody=BUNDLE)
 def submit(body: dict[str, Any]) -> Response:
     """Submit a job"""
-    job, new = services().jobs.submit(principal(), job_request(body, idempotency_key()))
-    return answer(job, 201 if new else 200)
+    wanted, files = job_requests(body, idempotency_key())
+    submitted = [services().jobs.submit(principal(), one) for one in wanted]
+    status = 201 if any(new for _, new in submitted) else 200
+    if len(wanted) == 1:
+        return answer(submitted[0][0], status, files)
+    response = jsonify({"count": files, "jobs": [*full([job for job, _ in submitted])]})
+    response.status_code = status
+    return response
 
 
 @blueprint.get("")
@@ -172,15 +179,20 @@ def history(job_id: str) -> Response:
     return jsonify([_event(event) for event in services().jobs.history(principal(), job_id)])
 
 
-def job_request(body: dict[str, Any], key: tuple[str, str] | None) -> JobRequest:
-    """What JobRequestSchema made of a body, as the service takes it."""
-    fields = {name: value for name, value in body.items() if name not in ("host", "script", "draft")}
-    return JobRequest(body["host"], body["script"], fields, key, draft=body.get("draft", False))
+def job_requests(body: dict[str, Any], key: tuple[str, str] | None) -> tuple[list[JobRequest], int | None]:
+    """What JobRequestSchema made of a body, as the service takes it, and how many files a template runs over. It is one
+    request, but for a run over files on a host without arrays."""
+    fields = {name: value for name, value in body.items() if name not in ("host", "script", "draft", "template")}
+    asked = JobRequest(body.get("host", ""), body.get("script", ""), fields, key, draft=body.get("draft", False))
+    if "template" not in body:
+        return [asked], None
+    template = services().templates.get_wanted(principal(), body["template"])
+    return services().templates.requests(principal(), template, loaded(template), asked)
 
 
-def answer(job: Job, status: int = 200) -> Response:
-    """The job, with its URL where it is new."""
-    response = jsonify(next(full([job])))
+def answer(job: Job, status: int = 200, files: int | None = None) -> Response:
+    """The job, with its URL where it is new; `files` is how many it runs over."""
+    response = jsonify(next(full([job])) | ({} if files is None else {"count": files}))
     response.status_code = status
     if status == 201:
         response.headers["Location"] = f"{services().config.gateway.base_url}/api/jobs/{job.job_id}"

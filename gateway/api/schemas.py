@@ -5,13 +5,16 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates
+from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates, validates_schema
 
+from gateway.errors import Unprocessable
 from gateway.model import STATUS_OF, STATUSES, DependencyType, Job, JobState, Task
 from gateway.options import one_of, parse_size
 from gateway.store.repository import NEWEST, SORTS
+from gateway.templates import TYPES, check_script, mistake
 
 LARGEST = 2**31 - 1
+TEMPLATE_NAME = re.compile(r"[^/\s](?:[^/\x00-\x1f]*[^/\s])?\Z")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 WALL_TIME = re.compile(r"(?:(\d{1,6})-)?(\d{1,6}):([0-5]?\d):([0-5]?\d)\Z")
 TASK_ACTIONS = ("abort", "resubmit")
@@ -144,12 +147,97 @@ class JobFields(Schema):
             raise ValidationError("is empty")
 
 
+class FilesSchema(Schema):
+    """The files of a subtree that a template runs over, once for each."""
+
+    path = Text(required=True, validate=validate.Length(1, 4095))
+    pattern = Text(validate=validate.Length(1, 1000), metadata={"description": "such as *.xml"})
+
+
+class Files(fields.Field):
+    """A path, or an object of path and pattern."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        given: dict[str, Any] = FilesSchema().load({"path": value} if isinstance(value, str) else value)
+        return given
+
+
 class JobRequestSchema(JobFields):
-    """A job to submit. A field that is null counts as not given."""
+    """A job to submit. A field that is null counts as not given. With a `template`, `host` and `script` are its own."""
+
+    host = Text(allow_none=True, validate=validate.Length(max=255), metadata={"description": "name or alias of a host"})
+    script = Script(allow_none=True, metadata={"description": "runs as given, its first line honoured"})
+    template = text(255, "name of a template")
+    parameters = fields.Dict(keys=Text(), allow_none=True, metadata={"description": "values for the template"})
+    files = Files(allow_none=True, metadata={"description": "run the template once per file of this subtree"})
+
+    @validates_schema
+    def _script_or_template(self, values: dict[str, Any], **_: Any) -> None:
+        """Which of them must be there."""
+        given = {name for name, value in values.items() if value is not None}
+        if "template" in given:
+            wrong = {"script": ["is the template's"]} if "script" in given else {}
+        else:
+            wrong = {name: ["Missing data for required field."] for name in ("host", "script") if name not in given}
+            wrong |= {name: ["goes with a template only"] for name in ("parameters", "files") if name in given}
+        if wrong:
+            raise ValidationError(wrong)
 
     draft = fields.Boolean(
         truthy={True}, falsy={False}, allow_none=True, metadata={"description": "keep it, submit it on `execute`"}
     )
+
+    @post_load
+    def _given(self, values: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class ParameterSchema(Schema):
+    """A parameter of a template."""
+
+    type = fields.String(validate=one_of(*TYPES), load_default="string")
+    default = fields.Raw(allow_none=True)
+    required = fields.Boolean(truthy={True}, falsy={False})
+    choices = fields.List(fields.Raw(), validate=validate.Length(min=1))
+    description = text(1000)
+
+    @validates_schema
+    def _consistent(self, about: dict[str, Any], **_: Any) -> None:
+        plain = {"type": about.get("type", "string")}
+        for choice in about.get("choices", ()):
+            if words := mistake(plain, choice):
+                raise ValidationError({"choices": [words]})
+        if about.get("default") is not None and (words := mistake(about, about["default"])):
+            raise ValidationError({"default": [words]})
+
+
+class TemplateSchema(JobFields):
+    """A job template: a script with `{{ parameters }}`, and any field of a job."""
+
+    name = Text(required=True, validate=[validate.Length(1, 255), validate.Regexp(TEMPLATE_NAME)])
+    host = Text(allow_none=True, validate=validate.Length(max=255), metadata={"description": "default: the gateway's"})
+    parameters = fields.Dict(
+        keys=Text(validate=validate.Regexp(VARIABLE, error="must be like a variable's name")),
+        values=fields.Nested(ParameterSchema),
+        allow_none=True,
+    )
+    files = Files(allow_none=True, metadata={"description": "run once per file of this subtree"})
+    shared = fields.Boolean(
+        truthy={True}, falsy={False}, metadata={"description": "for everybody; administrators only"}
+    )
+    owner = fields.String(dump_only=True, allow_none=True, metadata={"description": "null: a plugin brings it"})
+
+    @pre_load
+    def _as_shown(self, data: Any, **_: Any) -> Any:
+        """What GET showed can be sent back."""
+        return {name: value for name, value in data.items() if name != "owner"} if isinstance(data, dict) else data
+
+    @validates_schema
+    def _script_fits(self, values: dict[str, Any], **_: Any) -> None:
+        try:
+            check_script(values.get("script", ""), values.get("parameters") or {})
+        except Unprocessable as problem:
+            raise ValidationError(problem.errors) from None
 
     @post_load
     def _given(self, values: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -327,7 +415,9 @@ class JobSchema(Schema):
         metadata={"description": "of an array: how many in all (`total`), and in each state"},
     )
     dependencies = fields.List(fields.Nested(DependencySchema), required=True)
+    template = fields.String(required=True, allow_none=True)
     notify = fields.String(required=True, allow_none=True)
+    count = fields.Integer(metadata={"description": "of a run over files: how many"})
     resubmitted_from = fields.String(
         required=True, allow_none=True, metadata={"description": "job_id of the job that this one repeats"}
     )
@@ -388,6 +478,7 @@ def job_json(job: Job, base_url: str, asked_at: datetime | None, at: datetime) -
         "array": job.array,
         "tasks": task_counts(job),
         "dependencies": job.request.get("dependencies") or [],
+        "template": job.template,
         "notify": job.notify,
         "resubmitted_from": job.resubmitted_from,
         "warnings": job.warnings,
