@@ -15,7 +15,7 @@ from werkzeug.formparser import FormDataParser
 
 from gateway.api.jobs import answer, blueprint, idempotency_key
 from gateway.api.requests import principal, read_json, refusal, services
-from gateway.api.schemas import JobRequestSchema, Text
+from gateway.api.schemas import SubmitSchema, Text
 from gateway.bundles import Bundle, check_input_names, start_script
 from gateway.errors import BadRequest, HostDown, TooLarge
 from gateway.model import Job
@@ -27,7 +27,7 @@ MOST_PARTS = 1000
 HOW = "send the parts `job` (JSON), `bundle` (a file) and, as often as needed, `inputs` (files)"
 
 
-class BundleRequestSchema(JobRequestSchema):
+class BundleRequestSchema(SubmitSchema):
     """The part `job`."""
 
     class Meta:

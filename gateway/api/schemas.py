@@ -162,8 +162,20 @@ class Files(fields.Field):
         return given
 
 
-class JobRequestSchema(JobFields):
-    """A job to submit. A field that is null counts as not given. With a `template`, `host` and `script` are its own."""
+class SubmitSchema(JobFields):
+    """A job to submit, in whichever form. A field that is null counts as not given."""
+
+    draft = fields.Boolean(
+        truthy={True}, falsy={False}, allow_none=True, metadata={"description": "keep it, submit it on `execute`"}
+    )
+
+    @post_load
+    def _given(self, values: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class JobRequestSchema(SubmitSchema):
+    """A job to submit. A field that is null counts as not given. A `template` has `host` and `script` of its own."""
 
     host = Text(allow_none=True, validate=validate.Length(max=255), metadata={"description": "name or alias of a host"})
     script = Script(allow_none=True, metadata={"description": "runs as given, its first line honoured"})
@@ -182,14 +194,6 @@ class JobRequestSchema(JobFields):
             wrong |= {name: ["goes with a template only"] for name in ("parameters", "files") if name in given}
         if wrong:
             raise ValidationError(wrong)
-
-    draft = fields.Boolean(
-        truthy={True}, falsy={False}, allow_none=True, metadata={"description": "keep it, submit it on `execute`"}
-    )
-
-    @post_load
-    def _given(self, values: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if value is not None}
 
 
 class ParameterSchema(Schema):
@@ -242,6 +246,12 @@ class TemplateSchema(JobFields):
     @post_load
     def _given(self, values: dict[str, Any], **_: Any) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value is not None}
+
+
+class NamedInUrlSchema(TemplateSchema):
+    """A template whose name stands in the URL; one in the body counts for nothing."""
+
+    name = Text()
 
 
 class JobPatchSchema(JobFields):

@@ -5,7 +5,7 @@ from typing import Any, cast
 from flask import Response, g, jsonify
 
 from gateway.api.requests import ApiBlueprint, principal, read_json, secured, services
-from gateway.api.schemas import TemplateSchema
+from gateway.api.schemas import NamedInUrlSchema, TemplateSchema
 from gateway.errors import ConfigError
 from gateway.plugin_manager import Plugins
 from gateway.templates import Template
@@ -38,7 +38,7 @@ def show(name: str) -> Response:
 
 
 @blueprint.put("/<name>")
-@blueprint.arguments(TemplateSchema(partial=("name",)))
+@blueprint.arguments(NamedInUrlSchema)
 @blueprint.response(200, TemplateSchema)
 def replace(_: dict[str, Any], name: str) -> Response:
     """Replace one of your templates"""
