@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import stat
 from contextlib import suppress
-from errno import EINVAL, ENOENT, ENOEXEC, ENXIO
+from errno import EDQUOT, EINVAL, ENOENT, ENOEXEC, ENOSPC, ENXIO
 from typing import NamedTuple
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -20,6 +20,10 @@ UNBLOCKABLE = {signal.SIGKILL, signal.SIGSTOP}
 
 class CannotStart(Exception):
     """The job cannot be started; the text says why."""
+
+
+class NoRoom(Exception):
+    """The job cannot be started before the spool's disk has room again."""
 
 
 class Who(NamedTuple):
@@ -88,7 +92,7 @@ class Started:
 
 
 def start(job: sqlite3.Row, folder: str) -> Started:
-    """Fork the child that waits. Raises CannotStart."""
+    """Fork the child that waits. Raises CannotStart, NoRoom."""
     user = who(job["account"], job["home"])
     script, descriptor = _write_script(job, user, folder)
     gate, words = os.pipe(), os.pipe()
@@ -134,7 +138,8 @@ def _write_script(job: sqlite3.Row, user: Who, folder: str) -> tuple[str, int]:
                 os.fchown(descriptor, user.uid, user.gid)
         return path, os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as problem:
-        raise CannotStart(f"the script cannot be put into the spool: {problem.strerror}") from None
+        words = f"the script cannot be put into the spool: {problem.strerror}"
+        raise (NoRoom if problem.errno in (EDQUOT, ENOSPC) else CannotStart)(words) from None
 
 
 # --- in the child ---------------------------------------------------------------------------------------------------

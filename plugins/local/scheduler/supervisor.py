@@ -54,7 +54,7 @@ def _work(queue: Spool) -> None:
 def _run(queue: Spool, job: sqlite3.Row) -> bool:
     """Run one job to its end; false where something of it could not be ended."""
     try:
-        started = jobs.start(job, queue.folder)
+        started = _start(queue, job)
     except jobs.CannotStart as problem:
         _record(queue, job["id"], "failed", reason=str(problem))
         return True
@@ -73,6 +73,18 @@ def _run(queue: Spool, job: sqlite3.Row) -> bool:
     return gone
 
 
+def _start(queue: Spool, job: sqlite3.Row) -> jobs.Started:
+    """A full disk passes, and is not the job's fault."""
+    pause = 0.1
+    while True:
+        try:
+            return jobs.start(job, queue.folder)
+        except jobs.NoRoom as problem:
+            _note(f"job {job['id']} not started yet: {problem}")
+            time.sleep(pause)
+            pause = min(pause * 2, 10.0)
+
+
 def _record(
     queue: Spool,
     job: int,
@@ -87,11 +99,16 @@ def _record(
         try:
             return spool.end(queue, job, state, exit_code=exit_code, number=number, reason=reason)
         except SpoolError as problem:
-            sys.stderr.write(f"{time.strftime('%F %T')} job {job} ended ({state}), not written yet: {problem}\n")
+            _note(f"job {job} ended ({state}), not written yet: {problem}")
             if not os.path.isdir(queue.folder):  # noqa: PTH112
                 raise
             time.sleep(pause)
             pause = min(pause * 2, 10.0)
+
+
+def _note(words: str) -> None:
+    with suppress(OSError):  # the log lies on the same disk, which may be full
+        sys.stderr.write(f"{time.strftime('%F %T')} {words}\n")
 
 
 def _subreaper(on: bool) -> None:
