@@ -1,10 +1,15 @@
 """`accounts = "mapped"` over HTTP: jobs run as real Unix accounts, and each reads its own files alone. Needs root."""
 
+import io
+import json
+import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.gateways import Server, World, error
+from tests.gateways import Server, World, error, until
+from tests.test_bundles import tar
 from tests.unix_accounts import two_accounts
 
 MAPPED = 'slots = 2\n[hosts.mapped]\nbackend = "local"\npoll_interval = 0.1\n'
@@ -54,3 +59,27 @@ def test_an_account_that_does_not_exist(site: Server) -> None:
     answer = site.call("POST", "/api/jobs", user="carol", json={"host": "mapped", "script": "#!/bin/sh\n"})
     assert answer.status_code == 403
     assert "nosuchuser" in error(answer)["error_message"]
+
+
+def test_a_bundle_is_the_accounts_own(site: Server) -> None:
+    one, _ = two_accounts()
+    run = b'#!/bin/sh\nid -un > "$JOBGATE_OUTPUT/who"; stat -c "%U %a" .. run.sh\n'
+    files = {"bundle": ("b.tar.gz", tar(run=run).getvalue())}
+    answer = site.call("POST", "/api/jobs", data={"job": json.dumps({"host": "mapped"})}, files=files)
+    assert answer.status_code == 201, answer.text
+    job = site.ended(answer.json()["job_id"])
+    path = f"/api/jobs/{job['job_id']}"
+    assert site.call("GET", f"{path}/stdout").text == f"{one} 700\n{one} 700\n"
+    with tarfile.open(fileobj=io.BytesIO(site.call("GET", f"{path}/output").content)) as output:
+        assert {info.name: info.uname for info in output} == {".": one, "./who": one}
+    assert site.call("GET", f"{path}/files/who").text == f"{one}\n"
+    workspace = Path(job["working_directory"]).parent
+    assert site.call("DELETE", path).status_code == 204
+    until(lambda: not workspace.exists())
+
+
+def test_a_short_command_is_the_accounts(site: Server) -> None:
+    one, two = two_accounts()
+    for more, account in (({}, one), ({"account": two}, two)):
+        answer = site.call("POST", "/api/process", json={"host": "mapped", "command": "id -un", **more})
+        assert answer.json()["standard_output"] == f"{account}\n"
