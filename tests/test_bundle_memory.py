@@ -1,6 +1,7 @@
 """What a big bundle costs a worker in memory: the body is spooled, the archive is read and sent on, all in pieces.
 
-`JOBGATE_BUNDLE_MIB=1024` measures with a bundle of so many MiB; by default it is small enough for every run.
+`JOBGATE_BUNDLE_MIB=1024 pytest -rP tests/test_bundle_memory.py` measures with a bundle of so many MiB and prints what
+it found; by default it is small enough for every run.
 """
 
 import io
@@ -9,11 +10,12 @@ import os
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.fixture import _turn_on_the_cluster, cluster
+from tests.cluster.fixture import Cluster, _turn_on_the_cluster, cluster
 from tests.gateways import Server, World, until
 from tests.test_bundles import member, tar
 from tests.test_clusters import host_section
@@ -41,15 +43,11 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     file.unlink()
 
 
-@pytest.fixture(scope="module", params=["local", "ssh"])
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
-    folder = tmp_path_factory.mktemp(request.param)
+@contextmanager
+def site(folder: Path, host: str = "") -> Iterator[Server]:
     world = World(folder, {"ann": "alice", "bob": "bob", "carol": "carol"})
-    host = ""
-    if request.param == "ssh":
-        host = host_section("slurm", "slurm.example.org", request.getfixturevalue("cluster"))
     with Server(world, folder, workers=1, host=host) as server:
-        yield server, "slurm.example.org" if host else "localhost"
+        yield server
 
 
 def worker(server: Server) -> int:
@@ -78,11 +76,18 @@ def send(server: Server, host: str, bundle: Path) -> str:
     return str(job["uuid"])
 
 
-def test_a_big_bundle_and_its_output(
-    site: tuple[Server, str], big: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server, host = site
-    small = tmp_path / "small.tar.gz"
+def test_on_this_machine(big: Path, tmp_path: Path) -> None:
+    with site(tmp_path) as server:
+        check(server, "localhost", big, tmp_path)
+
+
+def test_over_ssh(big: Path, tmp_path: Path, cluster: Cluster) -> None:
+    with site(tmp_path, host_section("slurm", "slurm.example.org", cluster)) as server:
+        check(server, "slurm.example.org", big, tmp_path)
+
+
+def check(server: Server, host: str, big: Path, folder: Path) -> None:
+    small = folder / "small.tar.gz"
     small.write_bytes(tar().getvalue())
     server.call("DELETE", f"/api/jobs/{send(server, host, small)}")  # connections and modules are there now
     pid = worker(server)
@@ -99,7 +104,6 @@ def test_a_big_bundle_and_its_output(
             got += len(piece)
     fetching = peak(pid) - before
     assert got > SIZE
-    with capsys.disabled():
-        print(f"\n{host}: {SIZE / MIB:.0f} MiB sent: +{sending / MIB:.1f} MiB, fetched: +{fetching / MIB:.1f} MiB")
+    print(f"{host}: {SIZE / MIB:.0f} MiB sent: +{sending / MIB:.1f} MiB, fetched: +{fetching / MIB:.1f} MiB")
     assert max(sending, fetching) < MOST_GROWTH
     assert server.call("DELETE", f"/api/jobs/{uuid}").status_code == 204

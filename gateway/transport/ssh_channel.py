@@ -108,8 +108,9 @@ def finish(channel: paramiko.Channel, release: Callable[[], object]) -> None:
         if channel.feeder.is_alive():  # stuck in a send, as is then everything on this connection
             channel.get_transport().close()
     with channel.lock:
-        channel.release = release
         answer_later = channel.ended and not channel.host_said_goodbye
+        if answer_later:  # only then: a goodbye that is said twice ends the whole connection (OpenSSH 10.0)
+            channel.release = release
     if not answer_later:
         _say_goodbye(channel, release)
 

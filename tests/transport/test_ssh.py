@@ -744,3 +744,17 @@ def collect(stream: Generator[bytes, None, CommandResult]) -> tuple[bytes, Comma
             data += next(stream)
         except StopIteration as end:
             return bytes(data), end.value
+
+
+def test_a_stream_outlives_its_neighbours(make: Make, cluster: Cluster, folder: Path) -> None:
+    """An idle sftp session that ends, and a stream that is given up, leave the connection that they share alone."""
+    transport = make(idle_timeout=0.5, max_connections=1)
+    (folder / "file").write_text("x")
+    long = transport.stream(sh("for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.5; done"), "alice")
+    first = next(long)
+    with transport.open_file(inside(cluster, folder / "file"), "alice", "/home/alice") as file:
+        assert file.read(0, 10) == b"x"
+    data, result = collect(long)
+    assert (first + data).split() == [b"%d" % number for number in range(1, 9)]
+    assert result.exit_code == 0
+    assert connections(transport) == 1
