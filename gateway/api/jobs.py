@@ -17,6 +17,7 @@ from gateway.api.schemas import (
     JobQuerySchema,
     JobRequestSchema,
     JobSchema,
+    SubmittedSchema,
     WaitSchema,
     job_json,
     rfc3339,
@@ -60,8 +61,8 @@ LIST = {
 
 @blueprint.post("")
 @blueprint.arguments(JobRequestSchema)
-@blueprint.response(201, JobSchema)
-@blueprint.alt_response(200, schema=JobSchema, description="the job that this Idempotency-Key stands for already")
+@blueprint.response(201, SubmittedSchema)
+@blueprint.alt_response(200, schema=SubmittedSchema, description="the job that this Idempotency-Key stands for already")
 @blueprint.alt_response(504, schema=ErrorSchema, description="not known yet whether it was submitted; see Location")
 @blueprint.doc(parameters=[KEY_HEADER], requestBody=BUNDLE)
 def submit(body: dict[str, Any]) -> Response:

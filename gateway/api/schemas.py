@@ -427,7 +427,6 @@ class JobSchema(Schema):
     dependencies = fields.List(fields.Nested(DependencySchema), required=True)
     template = fields.String(required=True, allow_none=True)
     notify = fields.String(required=True, allow_none=True)
-    count = fields.Integer(metadata={"description": "of a run over files: how many"})
     resubmitted_from = fields.String(
         required=True, allow_none=True, metadata={"description": "job_id of the job that this one repeats"}
     )
@@ -438,6 +437,12 @@ class JobSchema(Schema):
     end_time = fields.String(metadata={"example": "2015-01-07 15:01:11"})
     wall_time = fields.String(metadata={"example": "00:01:00"})
     queue_time = fields.String(metadata={"example": "00:10:00"})
+
+
+class SubmittedSchema(JobSchema):
+    """A job that was just submitted."""
+
+    count = fields.Integer(metadata={"description": "of a run over files: how many"})
 
 
 class ShortJobSchema(Schema):

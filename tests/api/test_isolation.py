@@ -21,6 +21,8 @@ CALLS = [
     ("GET", "/tasks/1/stdout"),
     ("GET", "/files/"),
     ("GET", "/files/job.o1"),
+    ("GET", "/output"),
+    ("POST", "/report"),
 ]
 BODIES = {"PUT": {"action": "abort"}, "PATCH": {"tag": "mine"}}
 
