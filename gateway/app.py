@@ -18,6 +18,7 @@ from gateway.reports import Reports
 from gateway.service import JobService
 from gateway.store import Database, EventLog, HostStore, Outbox, Repository, SettingsStore, TokenStore
 from gateway.store.templates import TemplateStore
+from gateway.submission import Submission
 from gateway.sync import Sync, Ticker
 from gateway.tasks import TaskService
 from gateway.templates import Templates
@@ -49,12 +50,13 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
     audit = Audit(config.audit_log)
     settings = SettingsStore(database)
     reports = Reports(config.gateway.base_url, lambda: settings.secret("report"))
-    service = JobService(config, repository, host_store, hosts, Announcer(plugins, news), audit, reports)
+    submission = Submission(hosts, repository, Announcer(plugins, news), audit, reports)
+    service = JobService(config, repository, hosts, submission, audit)
     notifier = Notifier(
         Outbox(database), lambda: config.notify.secret or settings.secret("notify"), config.notify.allow
     )
     processes = Processes(hosts, audit)
-    ticker = Ticker(Sync(hosts, repository, host_store, service, notifier))
+    ticker = Ticker(Sync(hosts, repository, host_store, submission, notifier))
     authenticators = [one for several in plugins.hook.register_authenticators() for one in several]
     authentication = Authentication(config.auth, token_store, authenticators)
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NoReturn
 from gateway.backend import Backend, HostContext
 from gateway.config import Config, HostConfig
 from gateway.errors import HostDown, NotFound, UnknownHost
+from gateway.model import Job
 from gateway.plugin_manager import Plugins
 from gateway.transport import Transport
 from gateway.transport.local import LocalTransport
@@ -51,6 +52,12 @@ class Hosts:
             return self.named(name)
         except UnknownHost as problem:
             raise NotFound(problem.message, code=problem.code) from None
+
+    def of(self, job: Job) -> Host:
+        """The job's host. Raises HostDown where the configuration has it no more."""
+        if job.host not in self.by_name:
+            raise HostDown(f"{job.host} is no longer a host of this gateway", retry_after=3600)
+        return self.by_name[job.host]
 
     def close(self) -> None:
         for host in self:

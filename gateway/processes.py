@@ -7,7 +7,7 @@ from gateway.audit import Audit
 from gateway.errors import Forbidden, HostTimeout, Unprocessable
 from gateway.hosts import Hosts
 from gateway.model import Principal
-from gateway.service import account_of
+from gateway.request import account_of
 from gateway.transport import Command, CommandResult
 
 MOST_OUTPUT = 1 << 20

@@ -25,8 +25,8 @@ from gateway.hosts import Host, Hosts
 from gateway.model import Job, JobReport, JobState, LiveJob, Task
 from gateway.news import array_news, news
 from gateway.notify import Notifier
-from gateway.service import JobService, found, held_back
 from gateway.store import HostStore, Repository
+from gateway.submission import Submission, found, held_back
 from gateway.transport.deadline import not_after
 
 log = logging.getLogger(__name__)
@@ -52,14 +52,14 @@ class Sync:
         hosts: Hosts,
         repository: Repository,
         host_store: HostStore,
-        service: JobService,
+        submission: Submission,
         notifier: Notifier,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.hosts = hosts
         self.repository = repository
         self.host_store = host_store
-        self.service = service
+        self.submission = submission
         self.notifier = notifier
         self.clock = clock
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -146,7 +146,7 @@ class Sync:
             if values or changed:
                 changes.append((job, values))
         for moved, before in self.repository.change_jobs(changes, task_changes):
-            self.service.changed(moved, before)
+            self.submission.changed(moved, before)
         self._settle_waiting(host, holder)
         return {"last_success": asked_at, **self._info(host, record.info_at, known)}
 
@@ -174,13 +174,13 @@ class Sync:
         """Jobs that depend on others: cancel what can never start, until that makes no other one hopeless, and hand
         over what the gateway held back and need not any more."""
         waiting = self.repository.waiting_jobs(host.name)
-        while [pair for pair in waiting if self.service.cancel_if_hopeless(*pair)]:
+        while [pair for pair in waiting if self.submission.cancel_if_hopeless(*pair)]:
             waiting = self.repository.waiting_jobs(host.name)
         for job, upstreams in waiting:
             if held_back(job) and not prospect(upstreams, host.name, ()).waits:
                 start = {"state": JobState.SUBMITTING, "reason": None, "as_of": _time(self.clock())}
                 for submitting, before in self.repository.change_jobs([(job, start)]):
-                    self.service.changed(submitting, before)
+                    self.submission.changed(submitting, before)
                     self._hand_over_again(host, holder, submitting)
 
     def _settle_all(self, host: Host, holder: str) -> None:
@@ -201,8 +201,8 @@ class Sync:
         """
         report = host.backend.find(job.uuid, job.account)
         if report:
-            adopted = self.service.adopt(job, found(report, job))
-            self.service.audit.gateway_did("adopt", adopted)
+            adopted = self.submission.adopt(job, found(report, job))
+            self.submission.audit.gateway_did("adopt", adopted)
         elif job.native_state != ABSENT:
             self.repository.change_job(job, native_state=ABSENT, as_of=_time(self.clock()))
         elif job.stale:  # set when the client was answered that the outcome is not known
@@ -218,7 +218,7 @@ class Sync:
             held = self.host_store.renew_lease(host.name, holder, self.clock() + LEASE_SECONDS)
             if not held or job.state != JobState.SUBMITTING:
                 return
-            prepared = self.service.prepare(host, job, self.repository.script(job.number))
+            prepared = self.submission.prepare(host, job, self.repository.script(job.number))
             if isinstance(prepared, Job):
                 return
             try:
@@ -227,16 +227,16 @@ class Sync:
                 if problem.retryable:
                     raise
                 if "dependencies" in problem.errors:
-                    self.service.wait(job, problem.message)
+                    self.submission.wait(job, problem.message)
                     return
                 self._submit_failed(job, problem.message)
                 return
-        self.service.audit.gateway_did("hand over again", self.service.adopt(job, submitted))
+        self.submission.audit.gateway_did("hand over again", self.submission.adopt(job, submitted))
 
     def _submit_failed(self, job: Job, words: str) -> None:
         failed = self.repository.change_job(job, state=JobState.SUBMIT_FAILED, reason=words, stale=False)
-        self.service.audit.gateway_did("give up", failed, words)
-        self.service.changed(failed, job.state)
+        self.submission.audit.gateway_did("give up", failed, words)
+        self.submission.changed(failed, job.state)
 
 
 def _patience(host: Host, job: Job) -> timedelta:

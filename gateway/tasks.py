@@ -40,7 +40,7 @@ class TaskService:
             entry.job, task = self.get(principal, ident, task_id)
             if task.state.final:
                 raise Conflict(f"the task is {task.state} already; there is nothing to abort")
-            job, backend = entry.job, self.jobs.host_of(entry.job).backend
+            job, backend = entry.job, self.jobs.hosts.of(entry.job).backend
             if report := backend.abort_tasks(self.jobs.native_id(job), [task.task_id], job.account):
                 self.jobs.learn(job, report)
 

@@ -14,7 +14,8 @@ from typing import Any
 from gateway.errors import Conflict, Forbidden, NotFound, TooLarge, Unprocessable
 from gateway.hosts import Host
 from gateway.model import Principal, TaskRange
-from gateway.service import JobRequest, JobService, account_of
+from gateway.request import JobRequest, account_of
+from gateway.service import JobService
 from gateway.store.templates import TemplateStore
 
 PLACE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")

@@ -17,7 +17,7 @@ from gateway.api.schemas import JobRequestSchema
 from gateway.errors import JobgateError, TooLarge, Unprocessable
 from gateway.model import Job
 from gateway.options import flatten
-from gateway.service import JobRequest
+from gateway.request import JobRequest
 
 blueprint = secured(ApiBlueprint("bulk", __name__, url_prefix="/api/jobs", description="Jobs"))
 AT_ONCE = 8

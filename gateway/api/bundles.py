@@ -20,7 +20,7 @@ from gateway.bundles import Bundle, check_input_names, start_script
 from gateway.errors import BadRequest, HostDown, TooLarge
 from gateway.model import Job
 from gateway.options import flatten
-from gateway.service import JobRequest
+from gateway.request import JobRequest
 
 BESIDE_FILES = 1 << 20  # bytes of the body that are neither in a file nor in the part `job`
 MOST_PARTS = 1000

@@ -26,7 +26,7 @@ from gateway.api.schemas import (
 from gateway.api.templates import loaded
 from gateway.errors import Unprocessable
 from gateway.model import Job
-from gateway.service import JobRequest
+from gateway.request import JobRequest
 from gateway.store import Event, JobFilter, Page, now
 
 blueprint = secured(ApiBlueprint("jobs", __name__, url_prefix="/api/jobs", description="Jobs"))
