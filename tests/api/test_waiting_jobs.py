@@ -104,6 +104,18 @@ def test_the_other_is_deleted(gateway: InProcess, kind: str, state: str) -> None
     assert gateway.ended(job["uuid"])["state"] == state
 
 
+def test_the_request_is_repeated_when_the_other_is_gone(gateway: InProcess) -> None:
+    """A client that never read its answer asks again with its key, and gets its job."""
+    upstream = gateway.submit(SLEEPS)
+    needs = [{"job_id": upstream["job_id"], "type": "afterany"}]
+    request = {"host": "localhost", "script": "#!/bin/sh\n", "dependencies": needs}
+    first = gateway.call("POST", "/api/jobs", json=request, headers={"Idempotency-Key": "mine"})
+    assert gateway.call("DELETE", f"/api/jobs/{upstream['job_id']}").status_code == 204
+    again = gateway.call("POST", "/api/jobs", json=request, headers={"Idempotency-Key": "mine"})
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.get_json()["uuid"] == first.get_json()["uuid"]
+
+
 def test_the_other_is_deleted_after_its_end(gateway: InProcess) -> None:
     """Before the tick has looked: what it came to counts."""
     upstream = gateway.submit(hold=True)
