@@ -1,7 +1,7 @@
-"""Following a log while its job runs.
+"""Following a log while its job, or a task of it, runs.
 
-The file is asked for what is new twice a second. What state the followed jobs are in, the database is asked once a
-second for all of a process together, however many follow.
+The file is asked for what is new twice a second. What state the followed jobs and tasks are in, the database is asked
+once a second for all of a process together, however many follow.
 """
 
 import threading
@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from gateway.errors import HostDown, HostTimeout, NotFound
 from gateway.model import Job
@@ -21,55 +22,72 @@ LOOK_SECONDS = 1.0
 TRIES = 20  # of a host that does not answer, before its followers are sent away
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A job whose log is followed, or one of its tasks, and whether that has ended."""
+
+    job: Job
+    ended: bool
+
+
 class Watch:
-    """What the followed jobs of a process are like. Safe to use from many threads."""
+    """What the followed jobs and tasks of a process are like. Safe to use from many threads."""
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
         self.alive: Callable[[], bool] = lambda: True  # false when the process is told to go
         self.lock = threading.Lock()
-        self.followed: Counter[int] = Counter()
-        self.known: dict[int, Job] = {}
+        self.followed: Counter[tuple[int, int]] = Counter()  # number of the job, task of an array or 0
+        self.known: dict[tuple[int, int], Followed] = {}
         self.looked_at = time.monotonic()
 
     @contextmanager
-    def following(self, job: Job) -> Iterator[Callable[[], Job | None]]:
-        """Gives what tells how the job is now; None where it was deleted."""
+    def following(self, job: Job, task: int = 0) -> Iterator[Callable[[], Followed | None]]:
+        """Gives what tells how the job is now, or that task of it; None where it was deleted."""
+        key = (job.number, task)
         with self.lock:
-            self.followed[job.number] += 1
-            self.known[job.number] = job
+            self.followed[key] += 1
+            self.known.setdefault(key, Followed(job, False))
         try:
-            yield lambda: self._look(job.number)
+            yield lambda: self._look(key)
         finally:
             with self.lock:
-                self.followed -= Counter([job.number])
+                self.followed -= Counter([key])
 
-    def _look(self, number: int) -> Job | None:
+    def _look(self, key: tuple[int, int]) -> Followed | None:
         with self.lock:
             if time.monotonic() - self.looked_at >= LOOK_SECONDS:
-                self.known = self.repository.jobs_by_number(list(self.followed))
+                self.known = self._now([*self.followed])
                 self.looked_at = time.monotonic()
-            return self.known.get(number)
+            return self.known.get(key)
+
+    def _now(self, keys: list[tuple[int, int]]) -> dict[tuple[int, int], Followed]:
+        jobs = self.repository.jobs_by_number([*{number for number, _ in keys}])
+        tasks = self.repository.states_of_tasks([key for key in keys if key[1]])
+        return {
+            key: Followed(jobs[key[0]], (tasks.get(key) or jobs[key[0]].state).final) for key in keys if key[0] in jobs
+        }
 
 
 def follow(
     watch: Watch,
     job: Job,
+    task: int,
     opened: Callable[[Job], RemoteFile],
     start: Callable[[RemoteFile], int],
     gone: Callable[[], bool],
 ) -> Iterator[bytes]:
-    """What is in the log from `start` on, and what is written to it until the job is final, its file may not be there
-    yet. Ends also when the client is `gone`.
+    """What is in the log from `start` on, and what is written to it until the job is final, or its `task` where that is
+    not 0. The file may not be there yet. Ends also when the client is `gone`.
 
     Raises as `opened` does where the file may not be read, HostDown where the host does not answer for long."""
-    with watch.following(job) as look:
+    with watch.following(job, task) as look:
         log = _Log(opened, start)
         try:
             while not gone() and watch.alive():
                 now = look()  # before the file: what was written until then is still read
-                yield from log.news(now or job)
-                if now is None or (now.state.final and not log.failures):
+                yield from log.news(now.job if now else job)
+                if now is None or (now.ended and not log.failures):
                     return
                 time.sleep(FILE_SECONDS)
         finally:

@@ -4,7 +4,6 @@ from gateway.errors import Conflict, NotFound
 from gateway.model import Job, Principal, Task
 from gateway.service import JobService
 from gateway.store import TaskFilter
-from gateway.transport import RemoteFile
 
 
 class TaskService:
@@ -28,11 +27,6 @@ class TaskService:
         if not found or found[0].task_id != number:
             raise NotFound(f"Task {task_id} of job {ident} not found", code="task_not_found")
         return job, found[0]
-
-    def open_stream(self, principal: Principal, ident: str, task_id: str, stream: str) -> RemoteFile:
-        """The task's `stdout` or `stderr`, opened as the job's account. Raises NotFound while there is none."""
-        job, task = self.get(principal, ident, task_id)
-        return self.jobs.open_log(job, stream, task.task_id)
 
     def abort(self, principal: Principal, ident: str, task_id: str) -> None:
         """End one task; the others go on. Raises Conflict where it has ended."""

@@ -11,7 +11,7 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from gateway.api.errors import ErrorSchema
 from gateway.api.requests import ApiBlueprint, principal, secured, services
-from gateway.api.schemas import FileSchema, FollowedQuerySchema, rfc3339
+from gateway.api.schemas import FileSchema, StreamQuerySchema, rfc3339
 from gateway.following import follow
 from gateway.model import Job
 from gateway.transport import FileEntry, RemoteFile
@@ -23,29 +23,34 @@ PLAIN = {"schema": {"type": "string", "format": "binary"}}
 
 
 @blueprint.get("/<job_id>/<any(stdout, stderr):stream>")
-@blueprint.arguments(FollowedQuerySchema, location="query")
+@blueprint.arguments(StreamQuerySchema, location="query")
 @blueprint.response(200, PLAIN["schema"], content_type="text/plain")
 @blueprint.alt_response(206, schema=PLAIN["schema"], content_type="text/plain", description="the range asked for")
 @blueprint.alt_response(416, schema=ErrorSchema, description="the file ends before that range")
 def log(query: dict[str, Any], job_id: str, stream: str) -> Response:
     """The job's standard output or error output, as bytes"""
-    if query.get("follow"):
-        return _follow(services().jobs.with_one_log(principal(), job_id, stream), stream, query)
-    _, file = services().jobs.open_stream(principal(), job_id, stream)
-    return send_log(file, query)
+    job = services().jobs.with_one_log(principal(), job_id, stream)
+    return send_log(job, 0, stream, query, ended=job.state.final)
 
 
-def _follow(job: Job, stream: str, query: Mapping[str, Any]) -> Response:
-    """What the log has, and what is written to it until the job ends."""
-    if job.state.final:  # what is not there will not come any more
-        return send_log(services().jobs.open_log(job, stream), query)
+def send_log(job: Job, task: int, stream: str, query: Mapping[str, Any], *, ended: bool) -> Response:
+    """The log of a job, or of that task of an array; what a StreamQuerySchema asks for of it."""
+    if query.get("follow") and not ended:  # of one that has, what is not there will not come any more
+        return _follow(job, task, stream, query)
+    file = services().jobs.open_log(job, stream, task)
+    return _send(file, "text/plain; charset=utf-8", _start_of(file, query))
+
+
+def _follow(job: Job, task: int, stream: str, query: Mapping[str, Any]) -> Response:
+    """What the log has, and what is written to it until the job or task ends."""
     service = services().jobs
     place = services().waiting.take()
     lines = follow(
         services().watch,
         job,
-        lambda now: service.open_log(now, stream),
-        lambda file: start_of(file, query),
+        task,
+        lambda now: service.open_log(now, stream, task),
+        lambda file: _start_of(file, query),
         gone=partial(_gone, request.environ.get("gunicorn.socket")),
     )
     response = Response(lines, content_type="text/plain; charset=utf-8")
@@ -108,12 +113,6 @@ def _entry(entry: FileEntry) -> dict[str, Any]:
     return {"path": entry.path, "size": entry.size, "mtime": rfc3339(entry.mtime)}
 
 
-def send_log(file: RemoteFile, query: Mapping[str, Any]) -> Response:
-    """A log, or the part of it that a StreamQuerySchema asks for."""
-    start = start_of(file, query)
-    return _send(file, "text/plain; charset=utf-8", start)
-
-
 def _send(file: RemoteFile, content_type: str, start: int = 0) -> Response:
     """The file from `start`, or the one range of it that the client asked for, in constant memory."""
     try:
@@ -151,7 +150,7 @@ def _chunks(file: RemoteFile, begin: int, end: int) -> Iterator[bytes]:
         yield chunk
 
 
-def start_of(file: RemoteFile, query: Mapping[str, Any]) -> int:
+def _start_of(file: RemoteFile, query: Mapping[str, Any]) -> int:
     return _tail_start(file, query["tail"]) if "tail" in query else 0
 
 

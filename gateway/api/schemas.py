@@ -343,10 +343,13 @@ class ListQuerySchema(Schema):
         return values | {"states": sorted(wanted) or ["none"] if narrowed else ()}
 
 
+PAGE_OF_TASKS = 100
+
+
 class TaskQuerySchema(ListQuerySchema):
     """Which tasks of an array to list."""
 
-    limit = fields.Integer(validate=validate.Range(1, NEWEST), load_default=NEWEST)
+    limit = fields.Integer(validate=validate.Range(1, NEWEST), load_default=PAGE_OF_TASKS)
     cursor = fields.Integer(
         validate=validate.Range(0, LARGEST), load_default=0, metadata={"description": "from the Link header"}
     )
@@ -594,12 +597,7 @@ class StreamQuerySchema(QuerySchema):
     """Which part of a log."""
 
     tail = fields.Integer(validate=validate.Range(0, 1_000_000), metadata={"description": "the last so many lines"})
-
-
-class FollowedQuerySchema(StreamQuerySchema):
-    """The same of a log that may be followed."""
-
-    follow = fields.Boolean(metadata={"description": "go on until the job ends"})
+    follow = fields.Boolean(metadata={"description": "go on until the job, or that task of it, ends"})
 
 
 class TokenRequestSchema(Schema):

@@ -67,4 +67,5 @@ def control(body: dict[str, Any], job_id: str, task_id: str) -> Response:
 @blueprint.alt_response(416, schema=ErrorSchema, description="the file ends before that range")
 def log(query: dict[str, Any], job_id: str, task_id: str, stream: str) -> Response:
     """The task's standard output or error output, as bytes"""
-    return send_log(services().tasks.open_stream(principal(), job_id, task_id, stream), query)
+    job, task = services().tasks.get(principal(), job_id, task_id)
+    return send_log(job, task.task_id, stream, query, ended=task.state.final)

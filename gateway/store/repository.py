@@ -257,6 +257,15 @@ class Repository:
         with self.database.reading() as connection:
             return [Task._make(row) for row in connection.execute(query)]
 
+    def states_of_tasks(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], JobState]:
+        """Of tasks by the number of their array and their own."""
+        if not keys:
+            return {}
+        query = select(tasks.c.number, tasks.c.task_id, tasks.c.state)
+        query = query.where(tuple_(tasks.c.number, tasks.c.task_id).in_(keys))
+        with self.database.reading() as connection:
+            return {(number, task): state for number, task, state in connection.execute(query)}
+
     def change_jobs(
         self,
         changes: Iterable[tuple[Job | LiveJob, Mapping[str, Any]]],

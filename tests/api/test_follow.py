@@ -36,6 +36,22 @@ def test_it_comes_as_it_is_written(server: Server, tmp_path: Path) -> None:
     assert (again.text, again.headers["Content-Length"]) == ("one\ntwo\nthree", "13")
 
 
+def test_a_task(server: Server, tmp_path: Path) -> None:
+    """It ends with the task, though another of the array goes on."""
+    script = f"#!/bin/sh\n[ $JOBGATE_TASK_ID = 2 ] && exec sleep 600\n{STEPS}"
+    job_id = started(server, tmp_path / "work", script, array="1-2")
+    with followed(server, f"/api/jobs/{job_id}/tasks/1/stdout?follow=1") as answer:
+        assert answer.status_code == 200
+        pieces = answer.iter_raw()
+        assert next(pieces) == b"one\n"
+        (tmp_path / "work" / "go").touch()
+        assert b"".join(pieces) == b"two\nthree"
+    assert server.call("GET", f"/api/jobs/{job_id}/tasks/1").json()["status"] == "FINISHED"
+    assert server.call("GET", f"/api/jobs/{job_id}").json()["status"] == "RUNNING"
+    assert server.call("GET", f"/api/jobs/{job_id}/tasks/1/stdout?follow=1").headers["Content-Length"] == "13"
+    assert server.call("DELETE", f"/api/jobs/{job_id}").status_code == 204
+
+
 def test_before_there_is_a_file(server: Server, tmp_path: Path) -> None:
     """Also of a stream to which nothing is ever written."""
     job_id = started(server, tmp_path / "work", hold=True)
@@ -119,10 +135,10 @@ def test_a_hundred_followers_ask_the_database_once(gateway: InProcess, monkeypat
     monkeypatch.setattr("gateway.following.LOOK_SECONDS", 1000.0)
     contexts = [watch.following(job) for _ in range(100)]
     looks = [context.__enter__() for context in contexts]
-    assert [look().state for look in looks] == ["held"] * 100
+    assert [look().job.state for look in looks] == ["held"] * 100
     assert asked == []
     watch.looked_at -= 2000
-    assert [look().state for look in looks] == ["held"] * 100
+    assert [look().job.state for look in looks] == ["held"] * 100
     assert asked == [[job.number]]
     for context in contexts:
         context.__exit__(None, None, None)
