@@ -3,6 +3,7 @@
 Times are aware datetimes in UTC, memory is in MiB, wall times in seconds.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -102,11 +103,10 @@ class TaskRange:
     at_once: int | None = None
 
     @property
-    def regular(self) -> tuple[int, int, int] | None:
-        """(first, last, step), where the tasks are such a row."""
+    def row(self) -> range:
+        """The shortest one that has all of these tasks, for schedulers that know a first, a last and a step only."""
         first, last = self.ids[0], self.ids[-1]
-        step = self.ids[1] - first if len(self.ids) > 1 else 1
-        return (first, last, step) if self.ids == tuple(range(first, last + 1, step)) else None
+        return range(first, last + 1, math.gcd(*(each - first for each in self.ids)) or 1)
 
     def __str__(self) -> str:
         return compact(self.ids) + (f"%{self.at_once}" if self.at_once else "")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 # folder that is mounted `noexec` fails the test for x.
 WRAPPER = """\
 #!/bin/sh
-{directives}JOBGATE_TASK_ID=${variable} SGE_TASK_ID=${variable}
+{above}JOBGATE_TASK_ID=${variable} SGE_TASK_ID=${variable}
 export JOBGATE_TASK_ID SGE_TASK_ID
 for jobgate_folder in "${{TMPDIR:-/tmp}}" "$HOME" .; do
     jobgate_file=$(mktemp "$jobgate_folder/jobgate.XXXXXX") && chmod 700 "$jobgate_file" &&
@@ -21,11 +21,11 @@ exec {interpreter}/proc/self/fd/9
 """
 
 
-def task_script(script: str, variable: str, directives: Iterable[str] = (), interpreter: str | None = None) -> str:
+def task_script(script: str, variable: str, above: Iterable[str] = (), interpreter: str | None = None) -> str:
     """The script, wrapped so that `JOBGATE_TASK_ID` and `SGE_TASK_ID` have the value of the scheduler's own variable.
-    `directives` are those lines of the script that the scheduler is to read; `interpreter` runs it, by default the one
-    of its first line."""
-    said = "".join(f"{line}\n" for line in directives)
+    The lines `above` come before it, such as those that the scheduler is to read; `interpreter` runs it, by default the
+    one of its first line."""
+    said = "".join(f"{line}\n" for line in above)
     runs = f"{shlex.quote(interpreter)} " if interpreter else ""
     begin = WRAPPER.count("\n") + said.count("\n") + 1
-    return WRAPPER.format(directives=said, variable=variable, line=begin, interpreter=runs) + script
+    return WRAPPER.format(above=said, variable=variable, line=begin, interpreter=runs) + script

@@ -60,6 +60,7 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 SHELL = re.compile(r"#! *(/[A-Za-z0-9_./+-]+)[ \t]*\Z")
 ANY_SHEBANG = "/usr/bin/env"  # runs the script's file, and so leaves its first line to the kernel
 
+MOST_PASSED_OVER = 10_000  # tasks that Grid Engine has to start because its ranges have no gaps
 # Behind a job's account string: somebody asked for its end. Behind that, each with a dot, the tasks of an array that
 # are meant, where it is not all.
 ABORTED = ".aborted"
@@ -152,7 +153,7 @@ def plan(spec: JobSpec, site: GridEngineOptions) -> Plan:
         stderr=logs.get("e"),
         one_log=logs.get("j") == "y",
         show=bool(said & ({"o", "e", "j", "N", "wd", "t"} - {*logs, *named, *told})),
-        script=task_script(spec.script, "SGE_TASK_ID", (), _own_shell(directives)) if spec.array else spec.script,
+        script=_script(spec, directives),
         environment=environment,
         warnings=contradictions(directives, {**told, **_asked_logs(spec), "A": spec.uuid}),
     )
@@ -186,9 +187,21 @@ def requested(spec: JobSpec, site: GridEngineOptions, directives: Sequence[Direc
 
 
 def _row(array: TaskRange) -> str:
-    if array.regular is None:
-        raise _refusal("array", "Grid Engine knows only a range, with a step, such as 1-100:5")
-    return "{}-{}:{}".format(*array.regular)
+    row = array.row
+    if len(row) - len(array.ids) > MOST_PASSED_OVER:
+        words = "Grid Engine knows ranges only, and would have to pass over more than"
+        raise _refusal("array", f"{words} {MOST_PASSED_OVER} numbers; submit it in several arrays")
+    return f"{row[0]}-{row[-1]}:{row.step}"
+
+
+def _script(spec: JobSpec, directives: Iterable[Directive]) -> str:
+    """Tasks of the row that were not asked for end at once, and leave no log."""
+    if not spec.array:
+        return spec.script
+    asked = "|".join(map(str, spec.array.ids))
+    only = f'case $SGE_TASK_ID in {asked}) ;; *) rm -f "$SGE_STDOUT_PATH" "$SGE_STDERR_PATH"; exit ;; esac'
+    passes_over = len(spec.array.row) > len(spec.array.ids)
+    return task_script(spec.script, "SGE_TASK_ID", [only] if passes_over else (), _own_shell(directives))
 
 
 def _at_once(array: TaskRange | None) -> str | None:

@@ -9,17 +9,20 @@ import pytest
 
 from gateway.backend import Backend, HostContext
 from gateway.errors import Conflict, Forbidden, HostDown, NotFound, RefusedByScheduler
-from gateway.model import JobSpec, JobState, Resources
+from gateway.model import JobSpec, JobState, Resources, task_range
 from gateway.testing.contract import BackendContract, Driver
 from gateway_plugins.gridengine import GridEngineBackend, GridEngineOptions
 from tests.cluster.fixture import Cluster
 from tests.plugins.on_cluster import running
 
 
+def files(jobs: Driver) -> list[str]:
+    return jobs.shell(f"ls {jobs.workspace}").stdout.split()
+
+
 class TestGridEngine(BackendContract):
     cores = 2
     gpus = 1
-    irregular_arrays = False
     priority = -1
     wall_time = 2
 
@@ -57,6 +60,18 @@ class TestGridEngine(BackendContract):
         assert job.stdout_file == job.stderr_file == f"{jobs.workspace}/logs/theirs.o{job.native_id}"
         assert jobs.output(job) == b"out\nerr\n"
         assert job.warnings == ()
+
+    def test_tasks_between_those_asked_for_leave_nothing(self, jobs: Driver) -> None:
+        """Of 2, 5 and 8 to 10 Grid Engine makes 2 to 10."""
+        job = jobs.submit("#!/bin/sh\n", array=task_range("2,5,8-10"))
+        jobs.all_ended(job)
+        logs = [f"job.{stream}{job.native_id}.{task}" for stream in "oe" for task in (2, 5, 8, 9, 10)]
+        jobs.eventually(lambda: set(files(jobs)) == {*logs}, lambda: files(jobs))
+
+    def test_a_list_with_too_many_gaps(self, jobs: Driver) -> None:
+        with pytest.raises(RefusedByScheduler) as refused:
+            jobs.backend.submit(jobs.spec("#!/bin/sh\n", array=task_range("1,2,100000")))
+        assert set(refused.value.errors) == {"array"}
 
     def test_variables_in_the_scripts_log_names(self, jobs: Driver) -> None:
         job, _ = jobs.run(
