@@ -1,5 +1,7 @@
 """What a plugin author imports, and nothing else. See docs/plugins.md."""
 
+from typing import TYPE_CHECKING, Any
+
 from gateway.backend import (
     Backend,
     Capabilities,
@@ -47,6 +49,9 @@ from gateway.options import REQUIRED, option
 from gateway.task_script import task_script
 from gateway.transport import Command, CommandResult
 
+if TYPE_CHECKING:
+    from gateway.api.door import Door
+
 __all__ = [
     "DEFAULT_NAME",
     "REQUIRED",
@@ -61,6 +66,7 @@ __all__ = [
     "Dependency",
     "DependencyType",
     "Directive",
+    "Door",
     "Forbidden",
     "HostContext",
     "HostDown",
@@ -93,3 +99,12 @@ __all__ = [
     "task_range",
     "task_script",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Door is imported when it is asked for: it brings the whole API along, which clients and backends do without."""
+    if name == "Door":
+        from gateway.api.door import Door
+
+        return Door
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

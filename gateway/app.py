@@ -3,6 +3,7 @@
 from flask import Flask
 
 from gateway import api
+from gateway.api.door import Door
 from gateway.audit import Audit
 from gateway.auth import Authentication
 from gateway.config import Config, load_config
@@ -82,10 +83,10 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
         watch=Watch(repository),
         waiting=Places(config.limits.waiting),
         reports=reports,
-        templates=Templates(TemplateStore(database), service, api.templates.brought(plugins)),
+        templates=Templates(TemplateStore(database), service, api.templates.brought(plugins, config.dialects)),
     )
     api.register(app, services)
-    for blueprints in plugins.hook.register_dialects(service=service):
+    for blueprints in plugins.hook.register_dialects(service=service, door=Door(services)):
         for blueprint in blueprints:
             app.register_blueprint(blueprint)
     return app

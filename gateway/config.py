@@ -217,6 +217,7 @@ class Config:
     limits: LimitsSection
     notify: NotifySection
     hosts: Mapping[str, HostConfig]
+    dialects: Mapping[str, Any]
 
     @property
     def audit_log(self) -> Path:
@@ -259,7 +260,7 @@ class _Reader:
     def config(self, tables: dict[str, Any]) -> Config:
         token = folder.set(self.file.resolve().parent)
         try:
-            for key in tables.keys() - {"gateway", "auth", "limits", "notify", "hosts"}:
+            for key in tables.keys() - {"gateway", "auth", "limits", "notify", "hosts", "dialects"}:
                 self.problem(key, "there is no such section")
             gateway = self.section(GatewaySection, _overridden(tables.get("gateway", {})), "gateway")
             auth = self.section(AuthSection, tables.get("auth", {}), "auth")
@@ -267,11 +268,12 @@ class _Reader:
             notify = self.section(NotifySection, tables.get("notify", {}), "notify")
             hosts = self.hosts(tables.get("hosts", {}))
             self.default_host(tables.get("gateway"), hosts)
+            dialects = self.dialects(tables.get("dialects", {}), hosts)
         finally:
             folder.reset(token)
         if self.problems:
             raise ConfigError(sorted(self.problems))
-        return Config(self.file, gateway, auth, limits, notify, hosts)
+        return Config(self.file, gateway, auth, limits, notify, hosts, dialects)
 
     def hosts(self, tables: Any) -> dict[str, HostConfig]:
         if not isinstance(tables, dict) or not tables:
@@ -280,6 +282,20 @@ class _Reader:
         hosts = {name: self.host(name, table) for name, table in tables.items()}
         self.unique_names(tables)
         return hosts
+
+    def dialects(self, tables: Any, hosts: Mapping[str, Any]) -> dict[str, Any]:
+        """The tables that plugins have of their own, by name; each has its defaults where it is not given."""
+        if not isinstance(tables, dict):
+            self.problem("dialects", "must be a table")
+            return {}
+        known = self.plugins.options
+        for name in tables.keys() - known.keys() - {plugin.name for plugin in self.plugins.broken}:
+            self.problem(f"dialects.{_key(name)}", f"there is no such dialect; known: {', '.join(sorted(known))}")
+        read = {name: self.section(kind, tables.get(name, {}), f"dialects.{name}") for name, kind in known.items()}
+        for name, options in read.items():
+            if (host := getattr(options, "host", None)) and host not in hosts:
+                self.problem(f"dialects.{name}.host", f"there is no [hosts.{_key(host)}]")
+        return read
 
     def default_host(self, gateway: Any, hosts: Mapping[str, Any]) -> None:
         name = gateway.get("default_host") if isinstance(gateway, dict) else None
@@ -369,6 +385,8 @@ def reference(plugins: Plugins) -> Iterable[tuple[str, list[tuple[str, str, str]
     yield "[limits]", _rows(LimitsSection)
     yield "[notify]", _rows(NotifySection)
     yield "[hosts.<name>]", _rows(HostSection)
+    for name, section in sorted(plugins.options.items()):
+        yield f"[dialects.{name}]", _rows(section)
     for name, load in TRANSPORTS.items():
         if load:
             yield f"[hosts.<name>.{name}]", _rows(load())

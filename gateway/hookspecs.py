@@ -3,7 +3,7 @@ module as an entry point in the group `jobgate`. The built-in plugins have no ot
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 import flask
@@ -11,6 +11,9 @@ import pluggy
 
 from gateway.backend import Backend
 from gateway.model import Job, JobState, Principal
+
+if TYPE_CHECKING:
+    from gateway.api.door import Door
 
 hookspec = pluggy.HookspecMarker("jobgate")
 hookimpl = pluggy.HookimplMarker("jobgate")
@@ -25,16 +28,25 @@ def register_backends() -> Iterable[type[Backend]]:  # type: ignore[empty-body]
 
 
 @hookspec
-def register_dialects(service: Any) -> Iterable[flask.Blueprint]:  # type: ignore[empty-body]
-    """Called once per application, after the native API is in place. Returns Flask blueprints that speak another
-    system's paths and words; `service` is the application's `gateway.service.JobService`."""
+def register_options() -> Mapping[str, type]:  # type: ignore[empty-body]
+    """Called once when a configuration is read. Returns the tables of its own that the plugin has there: beside each
+    name N a dataclass of `gateway.option` fields, which the table `[dialects.N]` is read into. An option `host` names
+    one of the configuration's hosts."""
 
 
 @hookspec
-def register_templates() -> Iterable[Mapping[str, Any]]:  # type: ignore[empty-body]
-    """Called once per application. Returns job templates that everybody may use, each as the JSON of `POST
-    /api/templates` has it. A template that the API would refuse is a start-up error. A user's own, and one that an
-    administrator shares, count before one of the same name from here."""
+def register_dialects(service: Any, door: "Door") -> Iterable[flask.Blueprint]:  # type: ignore[empty-body]
+    """Called once per application, after the native API is in place. Returns Flask blueprints that speak another
+    system's paths and words; `service` is the application's `gateway.service.JobService`, `door` what else a dialect
+    needs of the gateway."""
+
+
+@hookspec
+def register_templates(options: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:  # type: ignore[empty-body]
+    """Called once per application; `options` are the tables `[dialects.*]` of its configuration, by name. Returns job
+    templates that everybody may use, each as the JSON of `POST /api/templates` has it. A template that the API would
+    refuse is a start-up error. A user's own, and one that an administrator shares, count before one of the same name
+    from here."""
 
 
 @hookspec

@@ -42,6 +42,7 @@ class Plugins:
         self.loaded: list[Loaded] = []
         self.broken: list[Broken] = []
         self.backends: dict[str, type[Backend]] = {}
+        self.options: dict[str, type] = {}  # of the tables [dialects.*] in the configuration
 
     @property
     def hook(self) -> Any:
@@ -72,11 +73,12 @@ class Plugins:
         try:
             # pluggy takes a misspelt hook without a word until it is asked (1.6)
             self._check_hooks(plugin)
-            found = self._backends_of(plugin)
+            found, options = self._backends_of(plugin), self._options_of(plugin)
         except Exception:
             self.manager.unregister(plugin)
             raise
         self.backends.update(found)
+        self.options.update(options)
         hooks = tuple(sorted(caller.name for caller in self.manager.get_hookcallers(plugin) or ()))
         self.loaded.append(Loaded(name, source, hooks))
 
@@ -91,6 +93,13 @@ class Plugins:
         found = {backend.name: backend for backend in (register() if register else ())}
         for name in found.keys() & self.backends.keys():
             raise ValueError(f"backend {name!r} is registered already, by {self.backends[name].__module__}")
+        return found
+
+    def _options_of(self, plugin: object) -> dict[str, type]:
+        register = getattr(plugin, "register_options", None)
+        found = dict(register() if register else {})
+        for name in found.keys() & self.options.keys():
+            raise ValueError(f"options {name!r} are registered already, by {self.options[name].__module__}")
         return found
 
     def _refuse(self, name: str, source: str, problem: BaseException) -> None:

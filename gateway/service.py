@@ -132,10 +132,11 @@ class JobService:
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
-    def get(self, principal: Principal, ident: str) -> Job:
-        """The job with this job_id or uuid. Raises NotFound, for another user's job in the very same words."""
+    def get(self, principal: Principal, ident: str | int) -> Job:
+        """The job with this job_id or uuid, or with this number. Raises NotFound, for another user's job in the
+        very same words."""
         job = self.repository.job(ident, None if principal.admin else principal.subject)
-        if job is None:
+        if job is None and isinstance(ident, str):
             job = self._by_alias(principal, ident)
         if job is None:
             raise NotFound(f"Job with {ident} not found", code="job_not_found")

@@ -277,6 +277,7 @@ class Ticker:
         self.lock = threading.Lock()
         self.stopping = threading.Event()
         self.threads: list[threading.Thread] = []
+        self.planned: set[tuple[str, int]] = set()
 
     def start(self) -> None:
         """Start the threads of this process; nothing when they run already."""
@@ -300,15 +301,26 @@ class Ticker:
         for thread in self.threads:
             thread.join(max(0.0, end - time.monotonic()))
 
-    def look(self, host: Host | None) -> None:
-        """Ask a host now, and again when a job that has just reported should have ended. None: a host of the past."""
+    def look(self, host: Host | None, after: float = 0.0) -> None:
+        """Ask a host in so many seconds, and again when a job that has just reported should have ended. None: a host of
+        the past. However often it is called, there is one look in a second."""
         if host:
-            for seconds in (0.0, SECOND_LOOK):
-                timer = threading.Timer(seconds, self._look, (host,))
-                timer.daemon = True
-                timer.start()
+            for seconds in (after, after + SECOND_LOOK):
+                self._plan(host, seconds)
 
-    def _look(self, host: Host) -> None:
+    def _plan(self, host: Host, seconds: float) -> None:
+        due = (host.name, round(time.monotonic() + seconds))
+        with self.lock:
+            if due in self.planned:
+                return
+            self.planned.add(due)
+        timer = threading.Timer(seconds, self._look, (host, due))
+        timer.daemon = True
+        timer.start()
+
+    def _look(self, host: Host, due: tuple[str, int]) -> None:
+        with self.lock:
+            self.planned.discard(due)
         try:
             self.stopping.wait(self.sync.hurry(host))
             self.sync.refresh(host)

@@ -3,15 +3,18 @@
 import inspect
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 
 import flask
 import pytest
+from marshmallow import fields
 
-from gateway import Backend, hookimpl, hookspecs
+from gateway import Backend, hookimpl, hookspecs, option
 from gateway.config import load_config
+from gateway.errors import ConfigError
 from gateway.plugin_manager import Plugins, load_plugins
 from tests.gateways import InProcess, World, error
 
@@ -137,6 +140,50 @@ def test_every_hook_stands_in_the_docs_with_its_exact_signature() -> None:
     for hook in hooks:
         signature = f"{hook.__name__}({', '.join(inspect.signature(hook).parameters)})"
         assert f"`{signature}`" in page
+
+
+@dataclass(frozen=True)
+class Options:
+    colour: str = option(fields.String(), "red", "a colour")
+    host: str | None = option(fields.String(), None, "a host")
+
+
+def test_a_dialect_has_options_of_its_own(tmp_path: Path, world: World) -> None:
+    plugins = load_plugins(("third", plugin(register_options=lambda: {"third": Options})))
+    with_options = '[dialects.third]\ncolour = "blue"\nhost = "localhost"\n'
+    assert load_config(world.config(tmp_path, "http://x", with_options), plugins).dialects["third"].colour == "blue"
+    assert load_config(world.config(tmp_path, "http://x"), plugins).dialects["third"] == Options()
+    wrong = '[dialects.third]\nsize = 3\nhost = "nowhere"\n[dialects.fourth]\n'
+    with pytest.raises(ConfigError) as mistakes:
+        load_config(world.config(tmp_path, "http://x", wrong), plugins)
+    assert [problem.partition(": ")[2] for problem in mistakes.value.problems] == [
+        "dialects.fourth: there is no such dialect; known: third",
+        "dialects.third.size: there is no such option",
+    ]
+    with pytest.raises(ConfigError) as mistakes:
+        load_config(world.config(tmp_path, "http://x", '[dialects.third]\nhost = "nowhere"'), plugins)
+    assert "dialects.third.host: there is no [hosts.nowhere]" in str(mistakes.value)
+
+
+def test_an_option_table_that_is_taken() -> None:
+    first, second = (plugin(register_options=lambda: {"third": Options}) for _ in range(2))
+    assert "registered already" in load_plugins(("first", first), ("second", second)).broken[0].reason
+
+
+def test_a_dialect_answers_for_everything_below_its_mount(world: World, tmp_path: Path) -> None:
+    def register_dialects(door):
+        blueprint = door.blueprint("third", "/third", error=lambda problem: flask.Response(f"no: {problem.code}"))
+        blueprint.add_url_rule("/third/fault", view_func=lambda: {}[door.principal])
+        return [blueprint]
+
+    with InProcess(world, tmp_path, plugins=load_plugins(("third", plugin(register_dialects=register_dialects)))) as it:
+        assert it.call("GET", "/third/fault", user=None).text == "no: proxy_missing"
+        assert it.call("GET", "/third/nothing").text == "no: not_found"
+        answer = it.call("BREW", "/third/fault")
+        assert (answer.status_code, answer.text) == (405, "no: method_not_allowed")
+        fault = it.call("GET", "/third/fault")
+        assert (fault.status_code, fault.text) == (500, "no: internal_error")
+        assert error(it.call("GET", "/thirdly"))["code"] == "not_found"
 
 
 def test_a_configuration_may_name_a_third_partys_backend(tmp_path: Path, world: World) -> None:

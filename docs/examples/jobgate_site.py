@@ -16,7 +16,7 @@ from typing import Any
 import click
 import flask
 
-from gateway import Job, JobState, Principal, Unauthenticated, hookimpl
+from gateway import Door, Job, JobState, Principal, Unauthenticated, hookimpl
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +44,18 @@ def register_authenticators() -> Iterable[Any]:
     return [by_key]
 
 
+def line(words: str) -> flask.Response:
+    return flask.Response(f"{words}\n", content_type="text/plain; charset=utf-8")
+
+
 @hookimpl
-def register_dialects(service: Any) -> Iterable[flask.Blueprint]:
-    """A dialect: `GET /status/<job id>` answers one word, for shell scripts."""
-    blueprint = flask.Blueprint("status", __name__)
+def register_dialects(service: Any, door: Door) -> Iterable[flask.Blueprint]:
+    """A dialect: `GET /status/<job id>` answers one word, for shell scripts, or one line with what is wrong."""
+    blueprint = door.blueprint("status", "/status", error=lambda error: line(error.message))
 
     @blueprint.get("/status/<job_id>")
     def status(job_id: str) -> flask.Response:
-        authentication = flask.current_app.extensions["jobgate"].authentication
-        _, principal = authentication.identify(dict(flask.request.headers))
-        return flask.Response(f"{service.get(principal, job_id).state.status}\n", content_type="text/plain")
+        return line(service.get(door.principal, job_id).state.status)
 
     return [blueprint]
 

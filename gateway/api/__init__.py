@@ -1,6 +1,6 @@
 """The native HTTP API: one blueprint per resource. `register` puts them all into an application."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flask import Flask
 
@@ -57,6 +57,7 @@ class Services:
     waiting: Places
     reports: Reports
     templates: Templates
+    shapes: dict[str, errors.Shape] = field(default_factory=dict)  # of errors, by the mount of a dialect
 
 
 def register(app: Flask, services: Services) -> None:

@@ -1,9 +1,10 @@
 """From the error tree to an HTTP answer. The one place."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, current_app, g, jsonify, request
 from marshmallow import Schema, fields
 from werkzeug.exceptions import HTTPException
 
@@ -69,6 +70,9 @@ def body(error: JobgateError) -> dict[str, Any]:
     return answer | ({"uuid": error.uuid} if error.uuid else {})
 
 
+Shape = Callable[[JobgateError], Response]
+
+
 def register(app: Flask) -> None:
     """Errors of our own, of the framework, and those that nobody foresaw."""
     app.register_error_handler(JobgateError, _answer)
@@ -79,10 +83,23 @@ def register(app: Flask) -> None:
 def _answer(error: JobgateError) -> Response:
     if error.status >= 500:
         log.warning("%s: %s", error.code, error.message)
-    response = jsonify(body(error))
+    response = _shape(request.path)(error)
     response.status_code = error.status
     response.headers.update(error.headers)
     return response
+
+
+def _shape(path: str) -> Shape:
+    """What an error looks like there: below the mount of a dialect as that one has it."""
+    shapes: dict[str, Shape] = current_app.extensions["jobgate"].shapes
+    for mount, shape in shapes.items():
+        if path == mount or path.startswith(f"{mount}/"):
+            return shape
+    return _native
+
+
+def _native(error: JobgateError) -> Response:
+    return jsonify(body(error))
 
 
 def _of_framework(error: HTTPException) -> JobgateError:

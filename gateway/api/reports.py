@@ -22,13 +22,13 @@ class ReportSchema(Schema):
 @blueprint.doc(security=[{"token": []}, {"proxy": []}])
 def report(job_id: str) -> Response:
     """Have the gateway look at the job's host at once"""
-    services().ticker.look(services().hosts.by_name.get(_job(job_id).host))
+    services().ticker.look(services().hosts.by_name.get(reported(job_id).host))
     response = jsonify({"success": True})
     response.status_code = 202
     return response
 
 
-def _job(ident: str) -> Job:
+def reported(ident: str | int) -> Job:
     """The job, for who shows its report token or may see it anyway."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.startswith("jgr_") and "PROXY" not in request.headers:

@@ -1,5 +1,6 @@
 """/api/templates: job templates, one's own and those that others share."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from flask import Response, g, jsonify
@@ -62,9 +63,9 @@ def _shown(template: Template) -> dict[str, Any]:
     return {"shared": template.owner is None, **template.body, "owner": template.owner}
 
 
-def brought(plugins: Plugins) -> list[dict[str, Any]]:
+def brought(plugins: Plugins, options: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The templates of plugins. Raises ConfigError where the API would refuse one."""
-    found = [body for several in plugins.hook.register_templates() for body in several]
+    found = [body for several in plugins.hook.register_templates(options=options) for body in several]
     for body in found:
         if mistakes := TemplateSchema().validate(body):
             raise ConfigError([f"a plugin's template {body.get('name')!r}: {mistakes}"])

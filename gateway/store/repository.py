@@ -61,6 +61,7 @@ INSERT_JOB = insert(jobs).returning(jobs.c.number)
 INSERT_SCRIPT, INSERT_EVENT, INSERT_NOTIFICATION = insert(scripts), insert(events), insert(outbox)
 LIVE_COLUMNS = [jobs.c[name] for name in LiveJob._fields]
 LIVE = [*(set(JobState) - FINAL_STATES - {JobState.DRAFT}), JobState.LOST]
+LARGEST_NUMBER = 2**63 - 1
 NEWEST = 10_000  # what a list without a limit gives
 
 # Field of `sort=` → its column and what stands for "none" there, so that a cursor can compare.
@@ -177,8 +178,11 @@ class Repository:
         row = connection.execute(query).one_or_none()
         return KeyTaken(*row) if row else None
 
-    def job(self, ident: str, owner: str | None) -> Job | None:
-        """The job with this job_id or uuid, the newest of that name. `owner` None: anybody's."""
+    def job(self, ident: str | int, owner: str | None) -> Job | None:
+        """The job with this job_id or uuid, the newest of that name, or with this number. `owner` None: anybody's."""
+        if isinstance(ident, int):
+            numbered = self.jobs_by_number([ident]) if 0 < ident <= LARGEST_NUMBER else {}
+            return next((job for job in numbered.values() if owner in (None, job.owner)), None)
         if "\0" in ident:
             return None  # PostgreSQL would not even compare it
         query, ident = (BY_UUID, ident.lower()) if _like_uuid(ident) else (BY_JOB_ID, ident)

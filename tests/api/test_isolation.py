@@ -28,7 +28,8 @@ BODIES = {"PUT": {"action": "abort"}, "PATCH": {"tag": "mine"}}
 
 
 def test_every_url_of_a_job_is_in_the_table_above(gateway: InProcess) -> None:
-    rules = {rule.rule for rule in gateway.app.url_map.iter_rules() if "<job_id>" in rule.rule}
+    every = {rule.rule for rule in gateway.app.url_map.iter_rules() if "<job_id>" in rule.rule}
+    rules = {rule for rule in every if rule.startswith("/api/")}  # those of dialects: tests/dialects
     covered = {f"/api/jobs/<job_id>{path.split('?')[0]}" for _, path in CALLS}
     values = {r"<any\(.*?\):stream>": "stdout", "<path:path>": "job.o1", "<task_id>": "1"}
     plain = rules

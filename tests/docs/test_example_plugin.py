@@ -71,7 +71,8 @@ def test_the_other_hooks(
         assert gateway.call("GET", f"/status/{job['job_id']}").text == "FINISHED\n"
         robot = {"headers": {"X-Site-Key": "secret"}, "user": None}
         assert gateway.call("GET", "/api/jobs", **robot).get_json() == []
-        assert gateway.call("GET", f"/status/{job['job_id']}", **robot).status_code == 404
+        not_its_own = gateway.call("GET", f"/status/{job['job_id']}", **robot)
+        assert (not_its_own.status_code, not_its_own.text) == (404, f"Job with {job['job_id']} not found\n")
         refused = gateway.call("GET", "/api/jobs", user=None, headers={"X-Site-Key": "guess"})
         assert (refused.status_code, error(refused)["code"]) == (401, "site_key_unknown")
 
