@@ -45,5 +45,11 @@ class TestHTCondor(BackendContract):
         """condor_schedd is there, and does not answer."""
         return self.cluster.frozen("condor_schedd")
 
+    @pytest.fixture
+    def probing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every submit asks first whether condor_schedd answers; right after one that it answered, none would."""
+        monkeypatch.setattr("gateway_plugins.htcondor.FRESH_SECONDS", 0.0)
+
+    @pytest.mark.usefixtures("probing")
     def test_scheduler_down(self, jobs: Driver, cluster_alone: Cluster) -> None:
         super().test_scheduler_down(jobs)
