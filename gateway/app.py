@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from gateway import api
+from gateway import api, portal
 from gateway.api.door import Door
 from gateway.audit import Audit
 from gateway.auth import Authentication
@@ -59,7 +59,7 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
     processes = Processes(hosts, audit)
     ticker = Ticker(Sync(hosts, repository, host_store, submission, notifier))
     authenticators = [one for several in plugins.hook.register_authenticators() for one in several]
-    authentication = Authentication(config.auth, token_store, authenticators)
+    authentication = Authentication(config.auth, token_store, authenticators, config.session_cookie)
 
     app = Flask("gateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_ESCAPE * config.limits.script + BODY_BESIDE_SCRIPT
@@ -86,6 +86,7 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
         templates=Templates(TemplateStore(database), service, api.templates.brought(plugins, config.dialects)),
     )
     api.register(app, services)
+    app.register_blueprint(portal.blueprint)
     for blueprints in plugins.hook.register_dialects(service=service, door=Door(services)):
         for blueprint in blueprints:
             app.register_blueprint(blueprint)

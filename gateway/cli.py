@@ -224,7 +224,7 @@ def _hint(config: Config) -> str:
         header = f'-H "PROXY: $(base64 -w0 {shlex.quote(str(near))})"'
         first = 'import json, sys; print(json.load(sys.stdin)[0]["stdout_path"])'
         lines += [
-            "Submit a job:",
+            f"Open {url} in a browser and sign in with the file {near}, or submit a job from here:",
             f"  curl {header} --data '{HELLO % config.default_host}' {url}/api/jobs",
             "Fetch the output of the newest one:",
             f"  curl {header} \"$(curl -s {header} '{url}/api/jobs?limit=1' | python3 -c '{first}')\"",

@@ -23,6 +23,7 @@ from gateway.plugin_manager import Plugins, load_plugins
 from gateway.transport import TRANSPORTS
 
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z")
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?\Z|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?\Z")
 DEFAULT_FILE = "conf/gateway.toml"
 
 
@@ -97,6 +98,32 @@ class AuthSection:
         kinds.Integer(strict=True, validate=Range(60)),
         43200,
         "seconds that a bearer token lives at most; it never outlives the proxy that it was made with",
+    )
+
+
+class Origin(kinds.String):
+    """A site as a browser names it: scheme, name, and a port that is not the scheme's own."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        if not ORIGIN.match(text):
+            raise ValidationError('write an origin as "https://portal.example.org", in small letters and with no path')
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortalSection:
+    """[portal]"""
+
+    session_lifetime: int = option(
+        kinds.Integer(strict=True, validate=Range(60)),
+        14400,
+        "seconds after which one has to sign in again to the gateway's page; never beyond the proxy's end",
+    )
+    origins: list[str] = option(
+        kinds.List(Origin()),
+        [],
+        'other sites whose pages may call this gateway from a browser, such as "https://portal.example.org" (CORS)',
     )
 
 
@@ -216,12 +243,18 @@ class Config:
     auth: AuthSection
     limits: LimitsSection
     notify: NotifySection
+    portal: PortalSection
     hosts: Mapping[str, HostConfig]
     dialects: Mapping[str, Any]
 
     @property
     def audit_log(self) -> Path:
         return self.gateway.audit_log or self.gateway.state_dir / "audit.log"
+
+    @property
+    def session_cookie(self) -> str:
+        """The name of the page's cookie. Browsers take `__Host-` from nobody but the site itself, and only over TLS."""
+        return "__Host-jobgate" if self.gateway.base_url.startswith("https:") else "jobgate"
 
     @property
     def default_host(self) -> str:
@@ -260,12 +293,13 @@ class _Reader:
     def config(self, tables: dict[str, Any]) -> Config:
         token = folder.set(self.file.resolve().parent)
         try:
-            for key in tables.keys() - {"gateway", "auth", "limits", "notify", "hosts", "dialects"}:
+            for key in tables.keys() - {"gateway", "auth", "limits", "notify", "portal", "hosts", "dialects"}:
                 self.problem(key, "there is no such section")
             gateway = self.section(GatewaySection, _overridden(tables.get("gateway", {})), "gateway")
             auth = self.section(AuthSection, tables.get("auth", {}), "auth")
             limits = self.section(LimitsSection, tables.get("limits", {}), "limits")
             notify = self.section(NotifySection, tables.get("notify", {}), "notify")
+            portal = self.section(PortalSection, tables.get("portal", {}), "portal")
             hosts = self.hosts(tables.get("hosts", {}))
             self.default_host(tables.get("gateway"), hosts)
             dialects = self.dialects(tables.get("dialects", {}), hosts)
@@ -273,7 +307,7 @@ class _Reader:
             folder.reset(token)
         if self.problems:
             raise ConfigError(sorted(self.problems))
-        return Config(self.file, gateway, auth, limits, notify, hosts, dialects)
+        return Config(self.file, gateway, auth, limits, notify, portal, hosts, dialects)
 
     def hosts(self, tables: Any) -> dict[str, HostConfig]:
         if not isinstance(tables, dict) or not tables:
@@ -384,6 +418,7 @@ def reference(plugins: Plugins) -> Iterable[tuple[str, list[tuple[str, str, str]
     yield "[auth]", _rows(AuthSection)
     yield "[limits]", _rows(LimitsSection)
     yield "[notify]", _rows(NotifySection)
+    yield "[portal]", _rows(PortalSection)
     yield "[hosts.<name>]", _rows(HostSection)
     for name, section in sorted(plugins.options.items()):
         yield f"[dialects.{name}]", _rows(section)

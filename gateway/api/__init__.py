@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from flask import Flask
 
 from gateway.api import (
+    browsers,
     bulk,
     bundles,
     docs,
@@ -16,6 +17,7 @@ from gateway.api import (
     processes,
     reports,
     requests,
+    session,
     tasks,
     templates,
     tokens,
@@ -65,10 +67,11 @@ def register(app: Flask, services: Services) -> None:
     app.extensions["jobgate"] = services
     app.config.update(docs.settings(services.config))
     requests.register(app)
+    browsers.register(app, services.config.portal.origins)
     operations.register(app)
     api = docs.DescribedApi(app)
     # bundles has the blueprint of jobs, with a door of its own in it
-    for part in (bundles, tasks, bulk, events, files, hosts, processes, reports, templates, tokens):
+    for part in (bundles, tasks, bulk, events, files, hosts, processes, reports, session, templates, tokens):
         api.register_blueprint(part.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(docs.blueprint)

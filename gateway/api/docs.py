@@ -3,8 +3,7 @@
 import importlib.metadata
 from typing import Any
 
-from flask import Blueprint, Flask, Response, redirect, send_from_directory, url_for
-from flask.typing import ResponseReturnValue
+from flask import Blueprint, Flask, Response, send_from_directory
 from flask_smorest import Api
 from swagger_ui_bundle import swagger_ui_path
 
@@ -54,8 +53,3 @@ class DescribedApi(Api):
 @blueprint.get("/api/docs/assets/<path:name>")
 def asset(name: str) -> Response:
     return send_from_directory(swagger_ui_path, name, max_age=86400)
-
-
-@blueprint.get("/")
-def home() -> ResponseReturnValue:
-    return redirect(url_for("api-docs.openapi_swagger_ui"))

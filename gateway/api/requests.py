@@ -15,6 +15,7 @@ from flask_smorest import Blueprint
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from gateway.api import browsers
 from gateway.audit import Origin, origin
 from gateway.errors import BadRequest, Unprocessable
 from gateway.logs import request_id
@@ -57,6 +58,8 @@ def secured(blueprint: Blueprint) -> Blueprint:
 def identify() -> None:
     """Find out who asks: `principal()`. Raises Unauthenticated and Forbidden."""
     g.credential, g.principal = services().authentication.identify(dict(request.headers.items()))
+    if g.credential == "cookie":
+        browsers.check_own_page(request, services().config.gateway.base_url)
     speak_for(g.principal.subject, g.request_id)
     origin.set(Origin(request.remote_addr or "", g.credential, request.path))
 

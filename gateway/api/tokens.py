@@ -6,6 +6,7 @@ from flask import Response, g, jsonify, request
 
 from gateway.api.requests import ApiBlueprint, Parser, principal, read_json, secured, services
 from gateway.api.schemas import TokenQuerySchema, TokenRequestSchema, TokenSchema, rfc3339
+from gateway.api.session import sent_cookie
 from gateway.errors import Forbidden, NotFound
 
 
@@ -49,6 +50,8 @@ def revoke(query: dict[str, Any]) -> Response:
             raise NotFound(f"you have no token {query['id']}")
     elif g.credential == "token":
         tokens.revoke(principal(), token=request.headers["Authorization"].split()[1])
+    elif g.credential == "cookie":
+        tokens.revoke(principal(), token=sent_cookie())
     else:
         tokens.revoke(principal())
     return Response(status=204)

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from werkzeug.http import parse_cookie
+
 from gateway.auth.gridmap import GridMap
 from gateway.auth.proxy import ProxyVerifier
 from gateway.auth.tokens import Tokens
@@ -19,9 +21,12 @@ MISSING = (
 
 
 class Authentication:
-    """Identifies callers by proxy certificate, by bearer token, or by a plugin's authenticator."""
+    """Identifies callers by proxy certificate, by bearer token, by a token in the page's `cookie`, or by a plugin's
+    authenticator."""
 
-    def __init__(self, config: AuthSection, store: TokenStore, authenticators: Iterable[Authenticator]) -> None:
+    def __init__(
+        self, config: AuthSection, store: TokenStore, authenticators: Iterable[Authenticator], cookie: str
+    ) -> None:
         self.verifier = ProxyVerifier(
             config.trusted_ca_dir,
             require_crl=config.require_crl,
@@ -32,9 +37,11 @@ class Authentication:
         self.tokens = Tokens(store, config.token_lifetime)
         self.admins = frozenset(config.admins)
         self.authenticators = tuple(authenticators)
+        self.cookie = cookie
 
     def identify(self, headers: Mapping[str, str]) -> tuple[str, Principal]:
-        """How the caller showed who it is ("proxy", "token" or "plugin"), and who it is. A PROXY that is there wins.
+        """How the caller showed who it is ("proxy", "token", "cookie" or "plugin"), and who it is. They count in
+        this order.
 
         Raises Unauthenticated (401) or, for a good certificate that maps to no account, Forbidden (403).
         """
@@ -46,10 +53,16 @@ class Authentication:
         authorization = headers.get("authorization", "")
         if authorization:
             return "token", self._principal(*self.tokens.owner(_bearer(authorization)))
+        if token := self.cookie_token(headers):
+            return "cookie", self._principal(*self.tokens.owner(token))
         for authenticator in self.authenticators:
             if principal := authenticator(headers):
                 return "plugin", principal
         raise Unauthenticated(MISSING, code="proxy_missing")
+
+    def cookie_token(self, headers: Mapping[str, str]) -> str | None:
+        """The token in the page's cookie. Names of headers in lower case."""
+        return parse_cookie(headers.get("cookie", "")).get(self.cookie)
 
     def _principal(self, subject: str, expires_at: datetime) -> Principal:
         accounts = self.grid_map.accounts(subject)

@@ -33,7 +33,13 @@ def test_stdout(gateway: InProcess, job: dict) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "expected"),
-    [("bytes=0-3", LINES[:4]), ("bytes=5-", LINES[5:]), ("bytes=-7", LINES[-7:]), ("bytes=10-999999", LINES[10:])],
+    [
+        ("bytes=0-3", LINES[:4]),
+        ("bytes=5-", LINES[5:]),
+        ("bytes=-7", LINES[-7:]),
+        ("bytes=-999999", LINES),
+        ("bytes=10-999999", LINES[10:]),
+    ],
 )
 def test_range(gateway: InProcess, job: dict, asked: str, expected: str) -> None:
     answer = get(gateway, job, "stdout", Range=asked)

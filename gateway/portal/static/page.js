@@ -1,0 +1,66 @@
+/** The gateway's own page: who is signed in, and which of its views is shown. A view gives {title, nodes, end}. */
+
+import { Gateway, el } from "./jobgate-jobs.js";
+import { jobsView } from "./jobs.js";
+import { signInView } from "./sign-in.js";
+
+const gateway = new Gateway("");
+const main = document.getElementById("main");
+const page = { gateway, session: undefined, go: (hash) => (location.hash = hash) };
+const VIEWS = [[/^#?\/?$/, jobsView]];
+let view;
+
+function show(next) {
+  view?.end?.();
+  view = next;
+  const heading = el("h1", { tabindex: -1 }, next.title);
+  main.replaceChildren(heading, ...next.nodes);
+  document.title = `${next.title} – Jobgate`;
+  if (next.focus) next.focus.focus();
+  else heading.focus();
+}
+
+function route() {
+  if (!page.session) return signIn("");
+  const [path] = location.hash.split("?");
+  for (const link of document.querySelectorAll("#nav a")) {
+    if (link.hash.split("?")[0] === (path || "#/")) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  for (const [pattern, make] of VIEWS) {
+    const found = path.match(pattern);
+    if (found) return show(make(page, ...found.slice(1).map(decodeURIComponent)));
+  }
+  show({ title: "There is nothing here", nodes: [el("p", {}, el("a", { href: "#/" }, "Your jobs"))] });
+}
+
+function showSession() {
+  const { session } = page;
+  document.getElementById("nav").hidden = document.getElementById("who").hidden = !session;
+  const name = document.getElementById("name");
+  name.textContent = session ? session.subject.split("CN=").pop() : "";
+  name.title = session?.subject ?? "";
+}
+
+function signIn(words) {
+  page.session = undefined;
+  showSession();
+  show(signInView(page, words, (session) => ((page.session = session), showSession(), route())));
+}
+
+async function signOut() {
+  await gateway.call("DELETE", "/api/session", { accept: [401] });
+  signIn("You are signed out.");
+}
+
+async function begin() {
+  const response = await gateway.call("GET", "/api/session", { accept: [401, 403] });
+  page.session = response.ok ? await response.json() : undefined;
+  gateway.addEventListener("signed-out", () => page.session && signIn("Your session has ended; sign in again."));
+  document.getElementById("sign-out").addEventListener("click", signOut);
+  window.addEventListener("hashchange", route);
+  showSession();
+  route();
+}
+
+begin().catch((problem) => main.replaceChildren(el("p.error", { role: "alert" }, problem.message)));
