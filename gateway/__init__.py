@@ -12,6 +12,7 @@ from gateway.backend import (
     in_folder,
     split_folder,
 )
+from gateway.bundles import is_archive
 from gateway.directives import Directive, contradictions, directive_lines
 from gateway.errors import (
     BadRequest,
@@ -94,6 +95,7 @@ __all__ = [
     "directive_lines",
     "hookimpl",
     "in_folder",
+    "is_archive",
     "option",
     "split_folder",
     "task_range",

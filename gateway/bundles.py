@@ -82,11 +82,26 @@ class Bundle:
             if name:
                 yield from _packed(entry, f"bundle/{name}", executable=name == ENTRY_POINT)
         if not rules.can_start:
-            refuse(f"has no file {ENTRY_POINT} at its root; pack the folder's content: tar -C folder -czf b.tar.gz .")
+            how = "pack the folder's content: tar -C folder -czf b.tar.gz ."
+            refuse(f"has no file {ENTRY_POINT} at its root; {how}", code="no_entry_point")
 
 
-def refuse(words: str) -> NoReturn:
-    raise Unprocessable(f"the bundle {words}", errors={"bundle": [words]})
+def refuse(words: str, code: str | None = None) -> NoReturn:
+    raise Unprocessable(f"the bundle {words}", errors={"bundle": [words]}, code=code)
+
+
+def is_archive(file: IO[bytes]) -> bool:
+    """Whether it begins as an archive does, of whichever kind; it may be broken all the same."""
+    file.seek(0)
+    head = file.read(tarfile.BLOCKSIZE)
+    file.seek(0)
+    if head.startswith((b"PK", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
+        return True
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def check_input_names(names: Sequence[str]) -> None:
@@ -101,11 +116,12 @@ def check_input_names(names: Sequence[str]) -> None:
         raise Unprocessable(f"inputs: {words}", errors={"inputs": [words]})
 
 
-def start_script(arguments: Sequence[str]) -> str:
+def start_script(arguments: Sequence[str], prologue: str = "") -> str:
     """What the scheduler is given: it becomes the bundle's run.sh, in whose folder it runs. An argument is never code,
-    and no line of one begins a line of the script, where a scheduler would look for directives."""
+    and no line of one begins a line of the script, where a scheduler would look for directives. `prologue` are lines
+    of shell that run before."""
     words = [shlex.quote(argument).replace("\n", "'\"$n\"'") for argument in arguments]
-    return f"#!/bin/sh\n# Made by Jobgate.\nn='\n'\nexec {' '.join([f'./{ENTRY_POINT}', *words])}\n"
+    return f"#!/bin/sh\n# Made by Jobgate.\n{prologue}n='\n'\nexec {' '.join([f'./{ENTRY_POINT}', *words])}\n"
 
 
 @contextmanager

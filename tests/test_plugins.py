@@ -156,10 +156,9 @@ def test_a_dialect_has_options_of_its_own(tmp_path: Path, world: World) -> None:
     wrong = '[dialects.third]\nsize = 3\nhost = "nowhere"\n[dialects.fourth]\n'
     with pytest.raises(ConfigError) as mistakes:
         load_config(world.config(tmp_path, "http://x", wrong), plugins)
-    assert [problem.partition(": ")[2] for problem in mistakes.value.problems] == [
-        "dialects.fourth: there is no such dialect; known: third",
-        "dialects.third.size: there is no such option",
-    ]
+    no_dialect, no_option = (problem.partition(": ")[2] for problem in mistakes.value.problems)
+    assert no_dialect.startswith("dialects.fourth: there is no such dialect; known: ")
+    assert no_option == "dialects.third.size: there is no such option"
     with pytest.raises(ConfigError) as mistakes:
         load_config(world.config(tmp_path, "http://x", '[dialects.third]\nhost = "nowhere"'), plugins)
     assert "dialects.third.host: there is no [hosts.nowhere]" in str(mistakes.value)

@@ -2,19 +2,24 @@
 goes through the same services as the native API.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import IO, Any, cast
 
 import flask
 from flask import Response, g, request
 from marshmallow import ValidationError
 
-from gateway.api import Services
+from gateway.api import Services, bundles
+from gateway.api.files import send_log, send_output
+from gateway.api.forms import Form, received
 from gateway.api.jobs import idempotency_key, job_requests
 from gateway.api.reports import reported
 from gateway.api.requests import identify, principal, read_body, read_json, refusal
 from gateway.api.schemas import JobRequestSchema
+from gateway.bundles import Bundle
 from gateway.errors import ConfigError, JobgateError, UnknownHost
 from gateway.hosts import Host
 from gateway.model import Job, Principal
@@ -94,6 +99,32 @@ class Door:
         requests, _ = job_requests(checked, idempotency_key())
         return [self._services.jobs.submit(principal(), one)[0] for one in requests]
 
+    def form(self, how: str) -> AbstractContextManager[Form]:
+        """The body, a form, whether multipart or urlencoded: a Form, whose files are there until the block ends. `how`
+        is what somebody is told whose form cannot be read. Raises BadRequest and TooLarge."""
+        return received(how)
+
+    def submit_bundle(
+        self, fields: Mapping[str, Any], bundle: IO[bytes], inputs: Mapping[str, IO[bytes]], prologue: str = ""
+    ) -> Job:
+        """Submit a bundle with files beside it. `fields` are those of the part `job` of a multipart `POST /api/jobs`;
+        `prologue` are lines of shell before the bundle's run.sh. Raises as `submit`; Unprocessable with the code
+        `no_entry_point` where there is no run.sh in it."""
+        limits = self._services.config.limits
+        checked = bundles.checked({"host": self._services.hosts.default.name, **fields})
+        g.body = json.dumps([fields, *map(_digest, (bundle, *inputs.values()))], sort_keys=True).encode()
+        packed = Bundle(bundle, inputs, limits.unpacked, limits.unpacked_files)
+        return bundles.submit_bundle(checked, packed, prologue)[0]
+
+    def log(self, ident: str, stream: str) -> Response:
+        """A job's `stdout` or `stderr` as far as it goes, streamed. Raises NotFound while there is none."""
+        job = self._services.jobs.with_one_log(principal(), ident, stream)
+        return send_log(job, 0, stream, {}, ended=True)
+
+    def output(self, ident: str) -> Response:
+        """A job's output folder as tar.gz, packed while it is sent. Raises NotFound while there is none."""
+        return send_output(ident)
+
     def jobs(self, everybodys: bool = False, **wanted: Any) -> Sequence[Job]:
         """The caller's jobs, the newest first; `wanted` are fields of `JobFilter`. Only an administrator may ask for
         everybody's. Raises Forbidden."""
@@ -106,3 +137,10 @@ class Door:
         job = reported(ident)
         self._services.ticker.look(self._services.hosts.by_name.get(job.host), after)
         return job
+
+
+def _digest(file: IO[bytes]) -> str:
+    file.seek(0)
+    found = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+    file.seek(0)
+    return found

@@ -101,6 +101,11 @@ def file(job_id: str, path: str) -> Response:
 @blueprint.response(200, PLAIN["schema"], content_type="application/gzip")
 def output(job_id: str) -> Response:
     """The job's output folder, or its working directory where it has none, as tar.gz"""
+    return send_output(job_id)
+
+
+def send_output(job_id: str) -> Response:
+    """That folder, packed while it is sent."""
     job, packed = services().jobs.pack(principal(), job_id)
     first = next(packed, b"")  # what is wrong is known before the answer begins
     response = Response(chain([first], packed), content_type="application/gzip")
