@@ -50,7 +50,8 @@ def test_abort_asks_first_and_resubmit_makes_another(server: Server, signed_in: 
     page.get_by_role("dialog").get_by_role("button", name="Abort").click()
     expect(row(page, "long").get_by_text("cancelled")).to_be_visible()
     row(page, "long").get_by_role("button", name="Resubmit").click()
-    page.goto(f"{server.url}/#/")
+    expect(page).to_have_url(re.compile("#/jobs/"))
+    page.get_by_role("link", name="Jobs", exact=True).click()
     expect(row(page, "long")).to_have_count(2)
 
 
