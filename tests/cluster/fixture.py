@@ -47,6 +47,11 @@ class Relay:
             self.process.wait()
             self.process = None
 
+    def cut(self) -> None:
+        """Every connection is cut; new ones are let through."""
+        assert self.process
+        self.process.send_signal(signal.SIGHUP)
+
     def freeze(self) -> None:
         """As a network that swallows packets: nothing moves, nothing is refused."""
         assert self.process

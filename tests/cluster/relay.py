@@ -2,17 +2,19 @@
 
 usage: relay.py PID OUTER:INNER...      (OUTER 0: any free port)
 
-Prints the outer ports on one line once they listen. Ends with SIGTERM, cutting every connection.
+Prints the outer ports on one line once they listen. SIGHUP cuts every connection; SIGTERM ends it, too.
 """
 
 import asyncio
 import ctypes
 import os
+import signal
 import socket
 import sys
 
 CLONE_NEWNET = 0x40000000
 CHUNK = 256 * 1024
+open_writers: set[asyncio.StreamWriter] = set()
 
 
 def listen(port: int) -> socket.socket:
@@ -49,9 +51,17 @@ async def join(outer: tuple[asyncio.StreamReader, asyncio.StreamWriter], port: i
         return
     for _, writer in (outer, inner):
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    both = {outer[1], inner[1]}
+    open_writers.update(both)
     await asyncio.gather(copy(outer[0], inner[1]), copy(inner[0], outer[1]))
-    for _, writer in (outer, inner):
+    open_writers.difference_update(both)
+    for writer in both:
         writer.close()
+
+
+def cut() -> None:
+    for writer in open_writers:
+        writer.transport.abort()
 
 
 async def serve(listener: socket.socket, port: int) -> None:
@@ -63,6 +73,7 @@ async def main(pid: int, pairs: list[tuple[int, int]]) -> None:
     # The listeners stay in the namespace in which they were made; only what is opened from now on is inside.
     listeners = [listen(outer) for outer, _ in pairs]
     enter_network_of(pid)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, cut)
     print(*(listener.getsockname()[1] for listener in listeners), flush=True)
     await asyncio.gather(*(serve(listener, inner) for listener, (_, inner) in zip(listeners, pairs, strict=True)))
 

@@ -464,21 +464,19 @@ def _problem(transport: SshTransport) -> Exception | None:
 
 
 @contextmanager
-def cut_while_running(transport: SshTransport, relay: Relay, command: Command) -> Iterator[object]:
-    """The command is under way when the relay is cut; it is back half a second later."""
+def cut_while_running(transport: SshTransport, relay: Relay, command: Command, ran: Path) -> Iterator[object]:
+    """Every connection is cut when the command has written to the file `ran`."""
     with ThreadPoolExecutor() as threads:
         running = threads.submit(transport.run, command, "alice")
-        time.sleep(1.0)
-        relay.stop()
-        time.sleep(0.2)
-        relay.start()
+        wait_for(lambda: ran.exists() and ran.stat().st_size > 0)
+        relay.cut()
         yield running
 
 
 def test_a_cut_leaves_the_outcome_unknown(make: Make, cluster: Cluster, relay: Relay, folder: Path) -> None:
     transport = make(port=relay.port)
     command = sh(f"echo x >>{inside(cluster, folder)}/ran; sleep 2")
-    with cut_while_running(transport, relay, command) as running:
+    with cut_while_running(transport, relay, command, folder / "ran") as running:
         with pytest.raises(OutcomeUnknown):
             running.result()  # type: ignore[attr-defined]
         assert transport.run(TRUE, "alice").exit_code == 0
@@ -488,7 +486,7 @@ def test_a_cut_leaves_the_outcome_unknown(make: Make, cluster: Cluster, relay: R
 def test_what_is_repeatable_is_sent_again(make: Make, cluster: Cluster, relay: Relay, folder: Path) -> None:
     transport = make(port=relay.port)
     command = sh(f"echo x >>{inside(cluster, folder)}/ran; sleep 1.5; echo done", repeatable=True)
-    with cut_while_running(transport, relay, command) as running:
+    with cut_while_running(transport, relay, command, folder / "ran") as running:
         assert running.result().stdout == "done\n"  # type: ignore[attr-defined]
     assert (folder / "ran").read_text() == "x\nx\n"
 
