@@ -10,7 +10,9 @@ from gateway.backend import (
     HostContext,
     Queue,
     in_folder,
+    is_folder,
     split_folder,
+    with_log_folders,
 )
 from gateway.bundles import is_archive
 from gateway.directives import Directive, contradictions, directive_lines
@@ -96,10 +98,12 @@ __all__ = [
     "hookimpl",
     "in_folder",
     "is_archive",
+    "is_folder",
     "option",
     "split_folder",
     "task_range",
     "task_script",
+    "with_log_folders",
 ]
 
 

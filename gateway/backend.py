@@ -165,6 +165,21 @@ def in_folder(folder: str | None, argv: Sequence[str]) -> tuple[str, ...]:
     return ("/bin/sh", "-c", IN_FOLDER, "sh", folder or "", *argv)
 
 
+MAKE_FOLDERS = 'mkdir -p -- "$1" "$2" && shift 2 && exec "$@"'
+
+
+def is_folder(path: str | None) -> bool:
+    """Whether a `stdout` or `stderr` is a folder for the log, which then has its default name there."""
+    return bool(path and path.endswith("/"))
+
+
+def with_log_folders(spec: JobSpec, argv: Sequence[str]) -> tuple[str, ...]:
+    """The command, run once the folders that the logs were asked into are there; most ask for none. For a command that
+    runs in the working directory, see `in_folder`."""
+    asked = [path for path in (spec.stdout, spec.stderr) if path and is_folder(path)]
+    return ("/bin/sh", "-c", MAKE_FOLDERS, "sh", asked[0], asked[-1], *argv) if asked else tuple(argv)
+
+
 def split_folder(result: CommandResult) -> tuple[str, str]:
     """The working directory and the command's own output, of a command made by `in_folder`.
 

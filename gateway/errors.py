@@ -31,13 +31,14 @@ class JobgateError(Exception):
 
     `exit_code`, `standard_output`, `error_output` are those of the command that ran on the host: -1 where it did not
     come to its end, 0 where none was run. `headers` are added to the HTTP answer; `uuid` names the job where there
-    is one all the same.
+    is one all the same; `request_id`, in a client, the request that was refused.
     """
 
     status = 500
     code = "internal_error"
     retryable = False
     exit_code = 0
+    request_id = ""
 
     def __init__(
         self,

@@ -20,10 +20,10 @@ def open_log(host: Host, job: Job, stream: str, task: int = 0) -> RemoteFile:
     return host.transport.open_file(path, job.account, within)
 
 
-def remove_logs(host: Host, job: Job, tasks: Iterable[int] | None, sparing: Job) -> None:
+def remove_logs(host: Host, job: Job, tasks: Iterable[int] | None, sparing: Job | None = None) -> None:
     """Those of all tasks of an array where no `tasks` are named. A log that the new job writes to as well is its own
     now."""
-    spared = (sparing.stdout_file, sparing.stderr_file)
+    spared = (sparing.stdout_file, sparing.stderr_file) if sparing else ()
     patterns = sorted({log for log in (job.stdout_file, job.stderr_file) if log and log not in spared})
     numbers = tasks or (task_range(job.array).ids if job.array else (0,))
     logs = [task_log(pattern, number) for pattern in patterns for number in numbers]

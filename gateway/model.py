@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
+from uuid import UUID, uuid5
 
 
 class JobState(StrEnum):
@@ -180,7 +181,8 @@ class Dependency:
 class JobSpec:
     """What a backend is to run, for which account. `working_directory` is None for the account's home.
 
-    `uuid` is the gateway's name for the job; a backend hands it to the scheduler, so that the job can be found again.
+    `uuid` is the gateway's mark for this run of the job; a backend hands it to the scheduler, so that it can be found
+    again.
     """
 
     uuid: str
@@ -313,7 +315,7 @@ class Job:
 
     `workspace` is the folder of a bundle's own, on the host; `output_directory` what `/output` gives, None for the
     working directory. `resubmitted_from` is the job_id of the job that this one repeats. `task_counts` says how many
-    tasks of an array are in each state."""
+    tasks of an array are in each state. `attempt` is how often it was made a draft again."""
 
     number: int
     uuid: str
@@ -352,6 +354,13 @@ class Job:
     notify: str | None = None
     workspace: str | None = None
     output_directory: str | None = None
+    attempt: int = 0
+
+    @property
+    def mark(self) -> str:
+        """What its host's scheduler finds it by: the uuid, or one of its own for a job that was made a draft again, so
+        that its earlier runs are not taken for it."""
+        return str(uuid5(UUID(self.uuid), str(self.attempt))) if self.attempt else self.uuid
 
     @property
     def job_id(self) -> str:

@@ -135,7 +135,7 @@ def job_spec(job: Job, script: str, environment: Mapping[str, str]) -> JobSpec:
     `environment` is what every job finds there, unless it brings its own."""
     asked = job.request
     return JobSpec(
-        uuid=job.uuid,
+        uuid=job.mark,
         account=job.account,
         script=script,
         name=job.name,

@@ -213,15 +213,26 @@ class JobService:
             return self._edit_draft(principal, entry.job, values)
 
     def control(
-        self, principal: Principal, ident: str, action: str, *, clean: bool = False, tasks: str | None = None
+        self,
+        principal: Principal,
+        ident: str,
+        action: str,
+        *,
+        clean: bool = False,
+        tasks: str | None = None,
+        key: tuple[str, str] | None = None,
     ) -> Job | None:
-        """Abort, hold, release, suspend, continue; `resubmit` gives a new job, `execute` the draft as it is then. With
-        `clean` the logs of the resubmitted job are removed, with `tasks` only those of an array run again.
+        """Abort, hold, release, suspend, continue; `resubmit` gives a new job, or the one that the idempotency `key`
+        stands for; `reset` and `execute` give the job as it is then. With `clean` the old logs are removed, with
+        `tasks` only those of an array run again.
         Raises Conflict where the job's state or its host's backend does not allow it."""
         with self.audit.entry(action, principal, ident) as entry:
             entry.job = self.get(principal, ident)
             if action == "resubmit":
-                return self.resubmit(principal, entry.job, clean, tasks)
+                return self.resubmit(principal, entry.job, clean, tasks, key)
+            if action == "reset":
+                entry.job = self.reset(entry.job, clean)
+                return entry.job
             if action == "execute":
                 entry.job = self.execute(entry.job)
                 return entry.job
@@ -269,7 +280,29 @@ class JobService:
             for changed, before in self.repository.change_jobs([(job, {"as_of": now()})], {job.number: rows}):
                 self.changed(changed, before)
 
-    def resubmit(self, principal: Principal, job: Job, clean: bool = False, tasks: str | None = None) -> Job:
+    def reset(self, job: Job, clean: bool = False) -> Job:
+        """Make a job that has ended a draft again: the same job, under its number and uuid, which jobs that wait for it
+        go on waiting for."""
+        if job.state == JobState.DRAFT:
+            return job
+        if not job.state.final:
+            raise Conflict(f"the job is {job.state}; abort it first, and reset it when it has ended")
+        if clean:
+            job_files.remove_logs(self.hosts.of(job), job, None)
+        again = self.repository.reset_job(job)
+        if again is None:
+            raise Conflict("the job is being reset or deleted by another request", code="not_settled")
+        self.changed(again, job.state)
+        return again
+
+    def resubmit(
+        self,
+        principal: Principal,
+        job: Job,
+        clean: bool = False,
+        tasks: str | None = None,
+        key: tuple[str, str] | None = None,
+    ) -> Job:
         """The same request once more, as a new job of the caller's; of an array perhaps only some `tasks`, "failed" or
         such as "3,7". `clean` removes the old one's logs, once the new one is submitted."""
         ids = self._some_tasks(job, tasks) if tasks is not None else None
@@ -281,7 +314,7 @@ class JobService:
         if job.workspace:
             fields.pop("working_directory")
         request = JobRequest(
-            *(job.host, self.repository.script(job.number), fields),
+            *(job.host, self.repository.script(job.number), fields, key),
             resubmitted_from=job.job_id,
             contents=workspaces.CopyOf(job.workspace) if job.workspace else None,
             template=job.template,
@@ -311,11 +344,16 @@ class JobService:
             raise Unprocessable(f"these {words}", errors={"tasks": [words]})
         return ids
 
-    def delete(self, principal: Principal, ident: str) -> None:
-        """Stop the job if it has not ended, and forget it."""
+    def delete(self, principal: Principal, ident: str, *, clean: bool = False) -> None:
+        """Stop the job if it has not ended, and forget it; `clean`: with its logs, for which it must have ended."""
         with self.audit.entry("delete", principal, ident) as entry:
             entry.job = self.get(principal, ident)
+            if clean and not (entry.job.state.final or entry.job.state == JobState.DRAFT):
+                words = "and still writes its logs; abort it first, or delete it without clean"
+                raise Conflict(f"the job is {entry.job.state} {words}")
             self._forget(entry.job)
+            if clean:
+                job_files.remove_logs(self.hosts.of(entry.job), entry.job, None)
 
     def _forget(self, job: Job) -> None:
         if job.state.final:  # afterwards nobody could say how it ended

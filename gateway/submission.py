@@ -82,7 +82,7 @@ class Submission:
     def _find_out(self, host: Host, job: Job, problem: JobgateError) -> Job:
         """The submit broke off. Perhaps the scheduler knows more; otherwise the tick asks again later."""
         try:
-            report = host.backend.find(job.uuid, job.account)
+            report = host.backend.find(job.mark, job.account)
         except JobgateError as other:
             log.warning("looking for job %s on %s failed: %s", job.uuid, host.name, other.message)
             report = None

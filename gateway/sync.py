@@ -199,7 +199,7 @@ class Sync:
         """The scheduler knows whether it got there; that it did not, it has to say twice. What it does not know is
         handed over again only if its client was never answered; otherwise the client was told to ask, and is told now.
         """
-        report = host.backend.find(job.uuid, job.account)
+        report = host.backend.find(job.mark, job.account)
         if report:
             adopted = self.submission.adopt(job, found(report, job))
             self.submission.audit.gateway_did("adopt", adopted)

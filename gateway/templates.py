@@ -17,13 +17,13 @@ from gateway.model import Principal, TaskRange
 from gateway.request import JobRequest, account_of
 from gateway.service import JobService
 from gateway.store.templates import TemplateStore
+from gateway.workspace_variables import WORKSPACE, expand
 
 PLACE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 SHELLS = re.compile(r"#!\s*\S*?\b(?:sh|bash|dash|ksh|zsh)\b|#!\s*\S*/env\s+(?:-\S+\s+)*(?:sh|bash|dash|ksh|zsh)\b")
 DIRECTIVE = re.compile(r"#(?:SBATCH|\$|PBS|BSUB)\s")
 LONGEST_VALUE = 100_000  # bytes; Linux takes no more than 128 KiB in one variable (MAX_ARG_STRLEN)
 LARGEST_SCRIPT = 4 << 20  # of a run over files; what Slurm takes by default (slurm.conf(5), max_script_size)
-WORKSPACE = re.compile(r"\$\((APP_WORKSPACE|USER_WORKSPACE)\)")
 TYPES = ("string", "integer", "number", "boolean", "path")
 
 
@@ -259,17 +259,6 @@ def folders(host: Host, account: str) -> dict[str, str]:
         "USER_WORKSPACE": f"{home}/.jobgate/user",
         "APP_WORKSPACE": app.replace("~", home, 1) if app.startswith("~/") else app,
     }
-
-
-def expand(value: Any, folders: Mapping[str, str]) -> Any:
-    """The value with the variables of workspaces filled in, in every text, however deep."""
-    if isinstance(value, str):
-        return WORKSPACE.sub(lambda found: folders[found[1]], value)
-    if isinstance(value, dict):
-        return {name: expand(inner, folders) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [expand(inner, folders) for inner in value]
-    return value
 
 
 def over_files(script: str, files: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from gateway.api.errors import ErrorSchema
 from gateway.api.requests import ApiBlueprint, next_page, principal, secured, services
 from gateway.api.schemas import (
     ActionSchema,
+    DeleteSchema,
     EventSchema,
     JobPatchSchema,
     JobQuerySchema,
@@ -158,18 +159,24 @@ def edit(body: dict[str, Any], job_id: str) -> Response:
 @blueprint.put("/<job_id>")
 @blueprint.arguments(ActionSchema)
 @blueprint.response(204)
-@blueprint.alt_response(201, schema=JobSchema, description="the new job, after resubmit; the job, after execute")
+@blueprint.alt_response(
+    201, schema=JobSchema, description="the new job, after resubmit; the job, after reset and execute"
+)
+@blueprint.doc(parameters=[KEY_HEADER])
 def control(body: dict[str, Any], job_id: str) -> Response:
-    """Abort, hold, release, suspend, continue or resubmit a job, or execute a draft"""
-    new = services().jobs.control(principal(), job_id, **body)
+    """Abort, hold, release, suspend, continue, resubmit or reset a job, or execute a draft"""
+    key = idempotency_key()
+    key = key and (key[0], hashlib.sha256(f"{job_id} {key[1]}".encode()).hexdigest())
+    new = services().jobs.control(principal(), job_id, **body, key=key)
     return answer(new, 201) if new else Response(status=204)
 
 
 @blueprint.delete("/<job_id>")
+@blueprint.arguments(DeleteSchema, location="query")
 @blueprint.response(204)
-def delete(job_id: str) -> Response:
+def delete(query: dict[str, Any], job_id: str) -> Response:
     """Stop a job if need be, and forget it"""
-    services().jobs.delete(principal(), job_id)
+    services().jobs.delete(principal(), job_id, clean=query.get("clean", False))
     return Response(status=204)
 
 
@@ -234,7 +241,8 @@ def _properties() -> list[tuple[list[str], str]]:
 
 
 def _plural(query: dict[str, Any]) -> dict[str, Any]:
-    return {("job_ids" if name == "job_id" else name): value for name, value in query.items()}
+    plural = {"job_id": "job_ids", "number": "numbers"}
+    return {plural.get(name, name): value for name, value in query.items()}
 
 
 def _version(page: Page, short: bool) -> str:

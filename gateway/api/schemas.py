@@ -18,7 +18,8 @@ TEMPLATE_NAME = re.compile(r"[^/\s](?:[^/\x00-\x1f]*[^/\s])?\Z")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 WALL_TIME = re.compile(r"(?:(\d{1,6})-)?(\d{1,6}):([0-5]?\d):([0-5]?\d)\Z")
 TASK_ACTIONS = ("abort", "resubmit")
-ACTION_WORDS = ("abort", "hold", "release", "suspend", "continue", "resubmit", "execute")
+ACTION_WORDS = ("abort", "hold", "release", "suspend", "continue", "resubmit", "reset", "execute")
+GOES_WITH = {"clean": ("resubmit", "reset"), "tasks": ("resubmit",)}
 
 
 class Text(fields.String):
@@ -107,8 +108,8 @@ class JobFields(Schema):
     environment = fields.Dict(keys=Text(), values=Text(), allow_none=True)
     hold = fields.Boolean(truthy={True}, falsy={False}, allow_none=True)
     priority = fields.Integer(strict=True, allow_none=True, validate=validate.Range(-LARGEST, LARGEST))
-    stdout = text(4095, "file for the standard output")
-    stderr = text(4095, "file for the error output")
+    stdout = text(4095, "file for the standard output; with a slash at its end a folder, made if absent")
+    stderr = text(4095, "file for the error output; as stdout")
     array = text(100_000, 'tasks: "1-10", "1-100:5", "3,7,9-12", with "%4" behind it for four at once')
     dependencies = fields.List(
         fields.Nested(DependencySchema),
@@ -273,7 +274,7 @@ class ActionSchema(Schema):
 
     action = fields.String(required=True, metadata={"enum": list(ACTION_WORDS)})
     clean = fields.Boolean(
-        truthy={True}, falsy={False}, metadata={"description": "with resubmit: remove the old job's logs"}
+        truthy={True}, falsy={False}, metadata={"description": "with resubmit and reset: remove the old logs"}
     )
 
     tasks = Text(
@@ -286,8 +287,8 @@ class ActionSchema(Schema):
         word = values["action"].lower()
         if word not in ACTION_WORDS:
             raise ValidationError({"action": [f"Must be one of: {', '.join(ACTION_WORDS)}."]})
-        if alien := [name for name in ("clean", "tasks") if name in values and word != "resubmit"]:
-            raise ValidationError({name: ["goes with resubmit only"] for name in alien})
+        if alien := [name for name in GOES_WITH if name in values and word not in GOES_WITH[name]]:
+            raise ValidationError({name: [f"goes with {' and '.join(GOES_WITH[name])} only"] for name in alien})
         return values | {"action": word}
 
 
@@ -306,6 +307,12 @@ class WaitSchema(QuerySchema):
         validate=validate.Range(0, 300),
         metadata={"description": "answer when the state changes, or after so many seconds"},
     )
+
+
+class DeleteSchema(QuerySchema):
+    """How to forget a job."""
+
+    clean = fields.Boolean(metadata={"description": "remove its logs as well; the job must have ended"})
 
 
 class TaskActionSchema(Schema):
@@ -364,6 +371,7 @@ class JobQuerySchema(ListQuerySchema):
     queue = Text()
     owner = Text(metadata={"description": "administrators only: a subject, or * for everybody"})
     job_id = fields.List(Text(), metadata={"description": "repeatable"})
+    number = fields.List(fields.Integer(validate=validate.Range(0, 2**63 - 1)), metadata={"description": "repeatable"})
     since = fields.AwareDateTime(format="iso", metadata={"description": "created at or after (RFC 3339)"})
     until = fields.AwareDateTime(format="iso", metadata={"description": "created before (RFC 3339)"})
     q = Text(metadata={"description": "a piece of the name, description or tag"})
@@ -373,7 +381,7 @@ class JobQuerySchema(ListQuerySchema):
     format = fields.String(validate=one_of("short", "full"), load_default="full")
 
 
-LISTS = ("status", "state", "job_id")
+LISTS = ("status", "state", "job_id", "number")
 
 
 def _statuses(words: list[str]) -> list[JobState]:
@@ -434,6 +442,10 @@ class JobSchema(Schema):
         required=True, allow_none=True, metadata={"description": "job_id of the job that this one repeats"}
     )
     warnings = fields.List(fields.String(), required=True)
+    stdout_file = fields.String(
+        required=True, allow_none=True, metadata={"description": "on the host; {task_id}: the number of a task"}
+    )
+    stderr_file = fields.String(required=True, allow_none=True)
     nodes = fields.String(metadata={"example": "1"})
     cores = fields.String(metadata={"example": "12"})
     start_time = fields.String(metadata={"example": "2015-01-07 15:00:11"})
@@ -500,6 +512,8 @@ def job_json(job: Job, base_url: str, asked_at: datetime | None, at: datetime) -
         "notify": job.notify,
         "resubmitted_from": job.resubmitted_from,
         "warnings": job.warnings,
+        "stdout_file": job.stdout_file,
+        "stderr_file": job.stderr_file,
         **runtime_attributes(job, at),
     }
 

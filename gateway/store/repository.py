@@ -62,6 +62,11 @@ INSERT_SCRIPT, INSERT_EVENT, INSERT_NOTIFICATION = insert(scripts), insert(event
 LIVE_COLUMNS = [jobs.c[name] for name in LiveJob._fields]
 LIVE = [*(set(JobState) - FINAL_STATES - {JobState.DRAFT}), JobState.LOST]
 LARGEST_NUMBER = 2**63 - 1
+# What is known of a job only once it was submitted.
+OF_A_RUN = (
+    *("native_id", "native_state", "reason", "exit_code", "signal", "as_of", "submitted_at", "start_time", "end_time"),
+    *("nodes", "cores", "stdout_file", "stderr_file"),
+)
 NEWEST = 10_000  # what a list without a limit gives
 
 # Field of `sort=` → its column and what stands for "none" there, so that a cursor can compare.
@@ -90,6 +95,7 @@ class JobFilter:
     name: str | None = None
     queue: str | None = None
     job_ids: Sequence[str] = ()
+    numbers: Sequence[int] = ()
     since: datetime | None = None
     until: datetime | None = None
     q: str | None = None
@@ -335,6 +341,19 @@ class Repository:
                 write_dependencies(connection, job.number, waits_for)
             return self._job(connection, jobs.c.number == job.number)
 
+    def reset_job(self, job: Job) -> Job | None:
+        """Make a job that has ended a draft again, under its number and uuid. None where another process was faster."""
+        fresh: dict[str, Any] = dict.fromkeys(OF_A_RUN) | {"stale": False, "warnings": [], "task_counts": {}}
+        again = replace(job, **fresh, state=JobState.DRAFT, attempt=job.attempt + 1, updated_at=now())
+        row = {name: getattr(again, name) for name in (*fresh, "state", "attempt", "updated_at", "job_id")}
+        ended = (jobs.c.number == job.number, jobs.c.state == job.state, jobs.c.attempt == job.attempt)
+        with self.database.writing() as connection:
+            if connection.execute(update(jobs).where(*ended).values(**row)).rowcount != 1:
+                return None
+            connection.execute(delete(tasks).where(tasks.c.number == job.number))
+            connection.execute(INSERT_EVENT, _event(again, job.state, again.updated_at))
+        return again
+
     @staticmethod
     def _as_seen(
         connection: Connection, wanted: Mapping[int, tuple[Job | LiveJob, Mapping[str, Any]]]
@@ -442,6 +461,8 @@ def _conditions(wanted: JobFilter) -> list[Any]:
         where.append(jobs.c.state.in_(wanted.states))
     if wanted.job_ids:
         where.append(or_(jobs.c.job_id.in_(wanted.job_ids), jobs.c.uuid.in_(wanted.job_ids)))
+    if wanted.numbers:
+        where.append(jobs.c.number.in_(wanted.numbers))
     if wanted.since:
         where.append(jobs.c.created_at >= wanted.since)
     if wanted.until:

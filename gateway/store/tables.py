@@ -127,6 +127,7 @@ jobs = Table(
     Column("notify", Text),
     Column("workspace", Text),
     Column("output_directory", Text),
+    Column("attempt", Integer, nullable=False, server_default="0"),
     Index("jobs_of_owner", "owner", "number"),
     Index("jobs_of_owner_by_tag", "owner", begin_of_tag),
     Index("jobs_of_host_by_state", "host", "state"),

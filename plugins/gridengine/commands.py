@@ -16,8 +16,10 @@ from gateway import (
     TaskRange,
     contradictions,
     in_folder,
+    is_folder,
     option,
     task_script,
+    with_log_folders,
 )
 
 WORD = Regexp(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
@@ -258,7 +260,7 @@ def _logs(spec: JobSpec, said: set[str]) -> dict[str, str]:
     folder = spec.working_directory or ""
     if re.search(r"[\x00-\x08\x0a-\x1f]|\$[A-Za-z]", folder):
         raise _refusal("working_directory", "Grid Engine can use no folder with a line break or a variable in its name")
-    one = spec.stdout is not None and spec.stdout == spec.stderr
+    one = spec.stdout is not None and spec.stdout == spec.stderr and not is_folder(spec.stdout)
     logs = {
         "o": _of_each(spec, spec.stdout) or (None if "o" in said else "."),
         "e": None if one else _of_each(spec, spec.stderr) or (None if "e" in said else "."),
@@ -268,6 +270,8 @@ def _logs(spec: JobSpec, said: set[str]) -> dict[str, str]:
 
 
 def _of_each(spec: JobSpec, path: str | None) -> str | None:
+    if path and is_folder(path):
+        return path.rstrip("/") or "/"
     return f"{path}.$TASK_ID" if path and spec.array else path
 
 
@@ -375,7 +379,7 @@ class Programs:
         if plan.show:
             qsub = ("/bin/sh", "-c", SUBMIT_AND_SHOW, "sh", self.program("qstat"), *qsub)
         return Command(
-            in_folder(spec.working_directory, qsub),
+            in_folder(spec.working_directory, with_log_folders(spec, qsub)),
             stdin=plan.script.encode("utf-8", "surrogateescape"),
             timeout=self.site.patience * 2 + 10,
             environment={**self.environment, **plan.environment},

@@ -15,6 +15,8 @@ from gateway import (
     compact,
     contradictions,
     in_folder,
+    is_folder,
+    with_log_folders,
 )
 
 END = "-- end of answer --"
@@ -147,8 +149,8 @@ def requested(spec: JobSpec) -> dict[str, str]:
         **(limit if asks.wall_time else {}),
         "hold": "True" if spec.hold else None,
         "priority": _text(spec.priority or None),
-        "output": _log(spec, "stdout", spec.stdout),
-        "error": _log(spec, "stderr", spec.stderr),
+        "output": _log(spec, "stdout", spec.stdout, "output"),
+        "error": _log(spec, "stderr", spec.stderr, "error"),
         "+JobgateId": f'"{spec.uuid}"',
     }
     return {key: value for key, value in settings.items() if value is not None}
@@ -191,8 +193,10 @@ def _path(field: str, path: str | None) -> str | None:
     return literal(path)
 
 
-def _log(spec: JobSpec, field: str, path: str | None) -> str | None:
+def _log(spec: JobSpec, field: str, path: str | None, setting: str) -> str | None:
     name = _path(field, path)
+    if is_folder(name):
+        return f"{name}{_logs(spec)[setting]}"
     return f"{name}{_of_each(spec)}" if name else None
 
 
@@ -264,7 +268,7 @@ def submit(spec: JobSpec, plan: Plan, host: str, *, probe: bool) -> Command:
     flags = ("yes" if probe else "", PATHS if plan.show else "", str(len(spec.array.ids) if spec.array else 1))
     snippet = ("/bin/sh", "-c", SUBMIT, "sh", folder_name(host), spec.uuid, *sizes, *flags, *appended)
     stdin = script + run + plan.description.encode()
-    return Command(in_folder(spec.working_directory, snippet), stdin=stdin, timeout=PATIENCE)
+    return Command(in_folder(spec.working_directory, with_log_folders(spec, snippet)), stdin=stdin, timeout=PATIENCE)
 
 
 def queue(native_ids: Collection[str], account: str | None) -> Command:

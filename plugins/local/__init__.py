@@ -38,6 +38,7 @@ from gateway import (
     Submitted,
     TaskReport,
     hookimpl,
+    is_folder,
     option,
 )
 
@@ -82,6 +83,8 @@ class LocalBackend(Backend):
             _refuse_impossible(spec, self.host.options.slots)
             home = self.host.transport.home(spec.account)
             directory = self._working_directory(spec, home)
+            for log in filter(is_folder, (spec.stdout, spec.stderr)):
+                self._make(os.path.join(directory, log or ""), spec.account, "stdout")  # noqa: PTH118
             with self._spool() as queue:
                 row = _row(spec, directory, home if self.host.shared_account else None)
                 job = spool.add(queue, row, spec.array.ids if spec.array else ())
@@ -152,12 +155,15 @@ class LocalBackend(Backend):
     def _working_directory(self, spec: JobSpec, home: str) -> str:
         """Made as the account, so that its own rights decide. What it may not make is refused in the system's words."""
         directory = spec.working_directory or home
-        if not self._belongs_to(directory, spec.account):
-            command = Command(("sh", "-c", MAKE_DIRECTORY, "sh", directory), repeatable=True)
-            made = self.host.transport.run(command, spec.account)
-            if made.exit_code:
-                raise _refused(made.stderr.strip(), "working_directory", made.exit_code)
+        self._make(directory, spec.account, "working_directory")
         return directory
+
+    def _make(self, directory: str, account: str, field: str) -> None:
+        if not self._belongs_to(directory, account):
+            command = Command(("sh", "-c", MAKE_DIRECTORY, "sh", directory), repeatable=True)
+            made = self.host.transport.run(command, account)
+            if made.exit_code:
+                raise _refused(made.stderr.strip(), field, made.exit_code)
 
     def _belongs_to(self, directory: str, account: str) -> bool:
         """It is there and the account's own; saves the start of a process."""
@@ -264,13 +270,18 @@ def _row(spec: JobSpec, directory: str, home: str | None) -> dict[str, object]:
         "cores": spec.resources.cores or 1,
         "wall_time": spec.resources.wall_time,
         "working_directory": directory,
-        "stdout": os.path.join(directory, spec.stdout) if spec.stdout else None,  # noqa: PTH118
-        "stderr": os.path.join(directory, spec.stderr) if spec.stderr else None,  # noqa: PTH118
+        "stdout": os.path.join(directory, spec.stdout or ""),  # noqa: PTH118
+        "stderr": os.path.join(directory, spec.stderr or ""),  # noqa: PTH118
         "at_once": spec.array.at_once if spec.array else None,
-        "append": bool(spec.stdout) | bool(spec.stderr) << 1,
+        "append": _own_file(spec.stdout) | _own_file(spec.stderr) << 1,
         "environment": environment.encode(),
         "script": spec.script.encode(),
     }
+
+
+def _own_file(path: str | None) -> bool:
+    """It was asked for by its name, and may have had something in it before."""
+    return bool(path) and not is_folder(path)
 
 
 def file_name(name: str) -> str:

@@ -15,7 +15,9 @@ from gateway import (
     contradictions,
     directive_lines,
     in_folder,
+    is_folder,
     task_script,
+    with_log_folders,
 )
 
 # sbatch(1): the short forms that a script may use for what a request can ask as well
@@ -103,8 +105,8 @@ def requested(spec: JobSpec) -> dict[str, str]:
         "nice": _text(-spec.priority or None),
         "dependency": ",".join(f"{each.type}:{each.native_id}" for each in spec.dependencies) or None,
         "array": str(spec.array) if spec.array else None,
-        "output": spec.stdout and pattern(spec.working_directory, _escaped(spec.stdout) + _of_task(spec)),
-        "error": spec.stderr and pattern(spec.working_directory, _escaped(spec.stderr) + _of_task(spec)),
+        "output": spec.stdout and pattern(spec.working_directory, _log(spec, spec.stdout, "o")),
+        "error": spec.stderr and pattern(spec.working_directory, _log(spec, spec.stderr, "e")),
     }
     return {name: value for name, value in options.items() if value is not None}
 
@@ -124,8 +126,17 @@ def _logs(spec: JobSpec, said: set[str]) -> dict[str, str]:
         return {}
     name = "%x" if "job-name" in said and spec.name == DEFAULT_NAME else file_name(spec.name)
     folder = spec.working_directory
-    number = f"%A{_of_task(spec)}" if spec.array else "%j"
-    return {"output": pattern(folder, f"{name}.o{number}"), "error": pattern(folder, f"{name}.e{number}")}
+    return {"output": pattern(folder, f"{name}.o{_number(spec)}"), "error": pattern(folder, f"{name}.e{_number(spec)}")}
+
+
+def _log(spec: JobSpec, path: str, stream: str) -> str:
+    """The pattern of a log that was asked for."""
+    name = f"{file_name(spec.name)}.{stream}{_number(spec)}"
+    return f"{_escaped(path)}{name}" if is_folder(path) else _escaped(path) + _of_task(spec)
+
+
+def _number(spec: JobSpec) -> str:
+    return f"%A{_of_task(spec)}" if spec.array else "%j"
 
 
 def _of_task(spec: JobSpec) -> str:
@@ -197,7 +208,7 @@ def submit(spec: JobSpec, plan: Plan) -> Command:
     sbatch: tuple[str, ...] = ("sbatch", "--parsable", *plan.options)
     if plan.show:
         sbatch = ("/bin/sh", "-c", SUBMIT_AND_SHOW, "sh", *sbatch)
-    argv = in_folder(spec.working_directory, sbatch)
+    argv = in_folder(spec.working_directory, with_log_folders(spec, sbatch))
     return Command(argv, stdin=runs(spec).encode(), environment=spec.environment)
 
 

@@ -371,8 +371,8 @@ def set_slots(spool: Spool, slots: int) -> None:
 
 
 def add(spool: Spool, job: Mapping[str, object], tasks: Sequence[int] = ()) -> sqlite3.Row:
-    """Queue a job, once: the same uuid again gives the job that is there. `stdout` and `stderr` of None become
-    `<name>.o<id>` and `.e<id>` in the working directory. With `tasks` it is an array; the logs of its tasks have
+    """Queue a job, once: the same uuid again gives the job that is there. A `stdout` that ends in a slash becomes
+    `<name>.o<id>` in that folder, a `stderr` `<name>.e<id>`. With `tasks` it is an array; the logs of its tasks have
     `.<task>` behind these names."""
     row = {**job, "state": "array"} if tasks else job
     columns = ", ".join(row)
@@ -382,8 +382,8 @@ def add(spool: Spool, job: Mapping[str, object], tasks: Sequence[int] = ()) -> s
             f"INSERT INTO jobs ({columns}, submitted_at) VALUES ({marks}, {time.time()}) ON CONFLICT DO NOTHING", row
         )
         connection.execute(
-            """UPDATE jobs SET stdout = coalesce(stdout, rtrim(working_directory, '/') || '/' || name || '.o' || id),
-               stderr = coalesce(stderr, rtrim(working_directory, '/') || '/' || name || '.e' || id) WHERE uuid = ?""",
+            """UPDATE jobs SET stdout = iif(substr(stdout, -1) = '/', stdout || name || '.o' || id, stdout),
+               stderr = iif(substr(stderr, -1) = '/', stderr || name || '.e' || id, stderr) WHERE uuid = ?""",
             (job["uuid"],),
         )
         if tasks and added.rowcount == 1:
