@@ -78,6 +78,7 @@ class LocalGateway:
             limits=LimitsSection(),
             notify=NotifySection(),
             hosts={HOST: HostConfig(HOST, host, options)},
+            dialects={},
         )
         app = create_app(config, plugins)
         services: Services = app.extensions["jobgate"]

@@ -4,9 +4,7 @@ import re
 
 from tests.client.terminal import Terminal
 
-SUBMITTED = re.compile(
-    r"Submitted (\d+) @(\S+) \((?:0 seconds|\d+ seconds?) ago\) -S (\S*python\S*) myscript\.py (.*)\n"
-)
+SUBMITTED = re.compile(r"Submitted (\d+) @\S+ \(\d+ seconds? ago\) -S \S*python\S* myscript\.py (.*)\n")
 
 
 def submitted(printed: str, arguments: str = "--help") -> str:

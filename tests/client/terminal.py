@@ -1,7 +1,6 @@
 """A folder in which `jman` is run as a process, as at a terminal."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
