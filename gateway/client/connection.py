@@ -93,7 +93,7 @@ class Connection:
     def _answer(self, method: str, path: str, headers: Mapping[str, str], **request: Any) -> httpx.Response:
         with _reached(self.settings.url):
             answer = self._http.request(method, path, headers={**headers, **self._credential()}, **request)
-        if answer.is_error or answer.is_redirect:
+        if answer.is_error or answer.has_redirect_location:
             raise of_answer(answer)
         return answer
 

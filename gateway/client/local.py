@@ -6,6 +6,7 @@ in a hidden folder next to it.
 
 import fcntl
 import getpass
+import json
 import os
 import re
 import shutil
@@ -24,14 +25,29 @@ from gateway.app import create_app
 from gateway.client.connection import Connection
 from gateway.client.errors import BadSettings
 from gateway.client.settings import Settings
-from gateway.config import AuthSection, Config, GatewaySection, HostConfig, HostSection, LimitsSection, NotifySection
+from gateway.config import load_config
 from gateway.plugin_manager import load_plugins
 from gateway.reports import Reports
 
 URL = "http://jman.local"
 HOST = "localhost"
 NEVER = datetime.max.replace(tzinfo=UTC)
-POLL = 0.1  # seconds between two looks at the scheduler, which is a file
+CONFIG = """
+[gateway]
+base_url = "{url}"
+database = {database}
+state_dir = "."
+ticker = false
+log_level = "ERROR"
+[auth]
+trusted_ca_dir = "."
+grid_mapfile = "grid-mapfile"
+[hosts.{host}]
+backend = "local"
+accounts = "gateway"
+poll_interval = 0.1
+slots = {slots}
+"""
 OF_A_JOB = re.compile(r"JOB_ID\Z|SGE_TASK_ID\Z|JOBGATE_")  # what a job that runs jman has in its own environment
 
 
@@ -63,24 +79,7 @@ class LocalGateway:
         except OSError as problem:
             raise BadSettings(f"{self.folder} cannot be made: {problem.strerror}") from None
         plugins = load_plugins(("the only user", OnlyUser()))
-        options = plugins.backends["local"].options_type(slots=self.slots or self._slots_of_before())
-        host = HostSection(backend="local", accounts="gateway", poll_interval=POLL)
-        config = Config(
-            file=self.file,
-            gateway=GatewaySection(
-                base_url=URL,
-                database=f"sqlite:///{self.file}",
-                state_dir=self.folder,
-                ticker=False,
-                log_level="ERROR",
-            ),
-            auth=AuthSection(trusted_ca_dir=self.folder, grid_mapfile=self.folder / "grid-mapfile"),
-            limits=LimitsSection(),
-            notify=NotifySection(),
-            hosts={HOST: HostConfig(HOST, host, options)},
-            dialects={},
-        )
-        app = create_app(config, plugins)
+        app = create_app(load_config(self._config(), plugins), plugins)
         services: Services = app.extensions["jobgate"]
         services.jobs.submission.reports = CallersEnvironment(URL, lambda: "")
         return app, services
@@ -88,6 +87,14 @@ class LocalGateway:
     @property
     def app(self) -> Any:
         return self._made[0]
+
+    def _config(self) -> Path:
+        """The configuration, as a file; written whole, since others may read it just now."""
+        file = self.folder / "gateway.toml"
+        slots = self.slots or self._slots_of_before()
+        draft = self.folder / f"gateway.toml.{os.getpid()}"
+        draft.write_text(CONFIG.format(url=URL, database=json.dumps(f"sqlite:///{self.file}"), host=HOST, slots=slots))
+        return draft.replace(file)
 
     def tick(self) -> None:
         """Learn how the jobs are, and start what can start."""
