@@ -18,7 +18,7 @@ EMPTY = "<?xml version='1.0'?><job_info><queue_info></queue_info><job_info></job
 # Each fault as what a program does instead; "$real" is the program itself.
 BROKEN = {
     "garbage": "printf '\\000\\377<<|{ not the truth\\n'",
-    "half": '"$real" "$@" | head -c 60',
+    "half": 'said=$("$real" "$@"); printf %s "${said%?????}"',
     "failing": "echo 'slurm_load_jobs error: Something unheard of' >&2; exit 1",
 }
 if LONG:
