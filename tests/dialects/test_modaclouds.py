@@ -245,6 +245,7 @@ def zip_of(name: str) -> bytes:
         (tar(member("link", kind=tarfile.SYMTYPE, target="../../..")).getvalue(), "points out of it"),
         (b"\xfd7zXZ\x00\x00", "compressed with xz"),
     ],
+    ids=["cut", "gzip", "zip", "dots", "absolute", "link", "xz"],
 )
 def test_a_bad_archive(gateway: InProcess, archive: bytes, words: str) -> None:
     status, said = refused(gateway, {"job-bundle": (io.BytesIO(archive), "b.tar.gz")})
