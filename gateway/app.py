@@ -17,7 +17,7 @@ from gateway.plugin_manager import Plugins, load_plugins
 from gateway.processes import Processes
 from gateway.reports import Reports
 from gateway.service import JobService
-from gateway.store import Database, EventLog, HostStore, Outbox, Repository, SettingsStore, TokenStore
+from gateway.store import Database, EventLog, HostHistory, HostStore, Outbox, Repository, SettingsStore, TokenStore
 from gateway.store.templates import TemplateStore
 from gateway.submission import Submission
 from gateway.sync import Sync, Ticker
@@ -57,7 +57,8 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
         Outbox(database), lambda: config.notify.secret or settings.secret("notify"), config.notify.allow
     )
     processes = Processes(hosts, audit)
-    ticker = Ticker(Sync(hosts, repository, host_store, submission, notifier))
+    history = HostHistory(database)
+    ticker = Ticker(Sync(hosts, repository, host_store, submission, notifier, history))
     authenticators = [one for several in plugins.hook.register_authenticators() for one in several]
     authentication = Authentication(config.auth, token_store, authenticators, config.session_cookie)
 
@@ -72,6 +73,7 @@ def create_app(config: Config, plugins: Plugins | None = None) -> Flask:
         database=database,
         repository=repository,
         host_store=host_store,
+        history=history,
         hosts=hosts,
         jobs=service,
         processes=processes,

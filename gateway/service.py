@@ -167,6 +167,15 @@ class JobService:
         """The script as it was sent."""
         return self.repository.script(self.get(principal, ident).number)
 
+    def request(self, principal: Principal, ident: str) -> dict[str, Any]:
+        """What was asked for, as the native API takes it; of a bundle what goes along with it."""
+        job = self.get(principal, ident)
+        fields = {"host": job.host, **asked_for(job)}
+        if job.workspace:
+            fields.pop("working_directory")
+            return fields
+        return {**fields, "script": self.repository.script(job.number)}
+
     # -- drafts -------------------------------------------------------------------------------------------------------
 
     def execute(self, job: Job) -> Job:

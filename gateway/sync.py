@@ -25,7 +25,7 @@ from gateway.hosts import Host, Hosts
 from gateway.model import Job, JobReport, JobState, LiveJob, Task
 from gateway.news import array_news, news
 from gateway.notify import Notifier
-from gateway.store import HostStore, Repository
+from gateway.store import HostHistory, HostStore, Repository
 from gateway.submission import Submission, found, held_back
 from gateway.transport.deadline import not_after
 
@@ -54,6 +54,7 @@ class Sync:
         host_store: HostStore,
         submission: Submission,
         notifier: Notifier,
+        history: HostHistory,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.hosts = hosts
@@ -61,6 +62,7 @@ class Sync:
         self.host_store = host_store
         self.submission = submission
         self.notifier = notifier
+        self.history = history
         self.clock = clock
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
@@ -148,6 +150,7 @@ class Sync:
         for moved, before in self.repository.change_jobs(changes, task_changes):
             self.submission.changed(moved, before)
         self._settle_waiting(host, holder)
+        self.history.record(host.name, asked_at)
         return {"last_success": asked_at, **self._info(host, record.info_at, known)}
 
     @staticmethod

@@ -31,7 +31,7 @@ from gateway.plugin_manager import Plugins
 from gateway.processes import Processes
 from gateway.reports import Reports
 from gateway.service import JobService
-from gateway.store import Database, EventLog, HostStore, Repository
+from gateway.store import Database, EventLog, HostHistory, HostStore, Repository
 from gateway.sync import Ticker
 from gateway.tasks import TaskService
 from gateway.templates import Templates
@@ -47,6 +47,7 @@ class Services:
     database: Database
     repository: Repository
     host_store: HostStore
+    history: HostHistory
     hosts: Hosts
     jobs: JobService
     processes: Processes

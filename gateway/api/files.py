@@ -79,6 +79,13 @@ def script(job_id: str) -> Response:
     return Response(services().jobs.script(principal(), job_id), content_type="text/plain; charset=utf-8")
 
 
+@blueprint.get("/<job_id>/request")
+@blueprint.response(200, {"type": "object"})
+def asked(job_id: str) -> Response:
+    """What was asked for, as POST /api/jobs takes it; of a bundle without the bundle"""
+    return jsonify(services().jobs.request(principal(), job_id))
+
+
 @blueprint.get("/<job_id>/files/")
 @blueprint.response(200, FileSchema(many=True))
 def list_files(job_id: str) -> Response:

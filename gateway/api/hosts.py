@@ -1,19 +1,21 @@
 """/api/hosts: where jobs can be sent, what each place can do, and how it is."""
 
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Response, jsonify
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, validate
 
 from gateway.api.requests import ApiBlueprint, secured, services
-from gateway.api.schemas import rfc3339
+from gateway.api.schemas import QuerySchema, rfc3339
 from gateway.backend import ACTIONS, OPTIONAL_FIELDS
 from gateway.hosts import Host
-from gateway.store import HostRecord
+from gateway.store import HostRecord, now
+from gateway.store.history import KEPT, thinned
 
 blueprint = secured(ApiBlueprint("hosts", __name__, url_prefix="/api/hosts", description="Hosts"))
+MOST_SAMPLES = 240
 
 
 class CapabilitiesSchema(Schema):
@@ -59,6 +61,27 @@ class HostSchema(Schema):
     as_of = fields.String(required=True, allow_none=True)
 
 
+class SampleSchema(Schema):
+    """How busy a host was: jobs of everybody that waited and ran then, and that ended since the sample before."""
+
+    at = fields.String(required=True, metadata={"format": "date-time"})
+    queued = fields.Integer(required=True)
+    running = fields.Integer(required=True)
+    finished = fields.Integer(required=True)
+    aborted = fields.Integer(required=True)
+    failed = fields.Integer(required=True)
+
+
+class HistoryQuerySchema(QuerySchema):
+    """How far back."""
+
+    hours = fields.Float(
+        validate=validate.Range(0.25, KEPT.total_seconds() / 3600),
+        load_default=24.0,
+        metadata={"description": "how far back; what is older than a week is forgotten"},
+    )
+
+
 @blueprint.get("")
 @blueprint.response(200, HostSchema(many=True))
 def list_hosts() -> Response:
@@ -73,6 +96,17 @@ def show(host: str) -> Response:
     """One host, by name or alias"""
     found = services().hosts.named_in_url(host)
     return jsonify(_host(found, services().host_store.get(found.name)))
+
+
+@blueprint.get("/<host>/history")
+@blueprint.arguments(HistoryQuerySchema, location="query")
+@blueprint.response(200, SampleSchema(many=True))
+def history(query: dict[str, Any], host: str) -> Response:
+    """How busy a host was, the oldest first; the last sample is now"""
+    name, span, kept = services().hosts.named_in_url(host).name, query["hours"] * 3600, services().history
+    samples = kept.since(name, now() - timedelta(seconds=span))
+    shown = [*thinned(samples, span / MOST_SAMPLES), kept.now(name, now())]
+    return jsonify([asdict(sample) | {"at": rfc3339(sample.at)} for sample in shown])
 
 
 def _host(host: Host, record: HostRecord) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from gateway.store.database import Database, now
 from gateway.store.events import EventLog, JobEvent
+from gateway.store.history import HostHistory
 from gateway.store.hosts import HostRecord, HostStore
 from gateway.store.outbox import Outbox
 from gateway.store.repository import Event, JobFilter, KeyTaken, Page, Repository
@@ -13,6 +14,7 @@ __all__ = [
     "Database",
     "Event",
     "EventLog",
+    "HostHistory",
     "HostRecord",
     "HostStore",
     "JobEvent",

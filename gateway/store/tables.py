@@ -247,11 +247,25 @@ hosts = Table(
     Column("info_at", UtcTime),
 )
 
+host_history = Table(
+    "host_history",
+    metadata,
+    Column("host", String(255), primary_key=True),
+    Column("at", UtcTime, primary_key=True),
+    Column("queued", Integer, nullable=False),
+    Column("running", Integer, nullable=False),
+    Column("finished", Integer, nullable=False),
+    Column("aborted", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("event", Number, nullable=False),  # the newest that was there then
+)
+
 __all__ = [
     "BEGIN",
     "begin_of_tag",
     "dependencies",
     "events",
+    "host_history",
     "hosts",
     "idempotency_keys",
     "jobs",

@@ -14,6 +14,7 @@ CALLS = [
     ("GET", "/stdout"),
     ("GET", "/stderr?tail=1"),
     ("GET", "/script"),
+    ("GET", "/request"),
     ("GET", "/events"),
     ("GET", "/tasks"),
     ("GET", "/tasks/1"),

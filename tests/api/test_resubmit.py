@@ -49,3 +49,21 @@ def test_a_job_that_still_writes_is_not_cleaned(gateway: InProcess) -> None:
     assert len(gateway.call("GET", "/api/jobs").get_json()) == 1
     wrong = gateway.call("PUT", f"/api/jobs/{job['job_id']}", json={"action": "abort", "clean": True})
     assert wrong.status_code == 422
+
+
+def test_what_was_asked_for_can_be_sent_again(gateway: InProcess) -> None:
+    asked = {
+        "name": "again",
+        "tag": "t",
+        "cores": 2,
+        "wall_time": 60,
+        "environment": {"A": "b"},
+        "array": "1-3%2",
+        "extended_properties": {"a": [1]},
+    }
+    job = gateway.submit("#!/bin/sh\necho $A\n", **asked)
+    request = gateway.call("GET", f"/api/jobs/{job['job_id']}/request").get_json()
+    assert request.items() >= {"host": "localhost", "script": "#!/bin/sh\necho $A\n", **asked}.items()
+    again = gateway.call("POST", "/api/jobs", json=request)
+    assert again.status_code == 201, again.text
+    assert again.get_json()["array"] == "1-3%2"

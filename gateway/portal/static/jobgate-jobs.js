@@ -405,7 +405,7 @@ export class JobgateLog extends HTMLElement {
     this.text.textContent = "";
     this.#say(FINAL.has(this.current.status) ? "" : "Waiting for output …");
     try {
-      if (this.current.array || !(await this.#followed(signal))) await this.#looked(signal);
+      if (!(await this.#followed(signal))) await this.#looked(signal);
       if (!signal.aborted) this.#say(this.text.textContent ? "The end." : "There is no output.");
     } catch (problem) {
       if (!signal.aborted) this.#say(problem.code === "no_output_yet" ? "There is no output." : problem.message);

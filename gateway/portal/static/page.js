@@ -1,13 +1,22 @@
 /** The gateway's own page: who is signed in, and which of its views is shown. A view gives {title, nodes, end}. */
 
-import { Gateway, el } from "./jobgate-jobs.js";
+import { Gateway, el, STATE_SHEET } from "./jobgate-jobs.js";
+import { hostsView } from "./hosts.js";
+import { jobView } from "./job.js";
 import { jobsView } from "./jobs.js";
 import { signInView } from "./sign-in.js";
+import { submitView } from "./submit.js";
 
 const gateway = new Gateway("");
 const main = document.getElementById("main");
 const page = { gateway, session: undefined, go: (hash) => (location.hash = hash) };
-const VIEWS = [[/^#?\/?$/, jobsView]];
+const VIEWS = [
+  [/^#?\/?$/, jobsView],
+  [/^#\/jobs\/([^/]+)$/, jobView],
+  [/^#\/submit$/, submitView],
+  [/^#\/hosts$/, hostsView],
+];
+document.adoptedStyleSheets = [STATE_SHEET];
 let view;
 
 function show(next) {
@@ -24,7 +33,7 @@ function route() {
   if (!page.session) return signIn("");
   const [path] = location.hash.split("?");
   for (const link of document.querySelectorAll("#nav a")) {
-    if (link.hash.split("?")[0] === (path || "#/")) link.setAttribute("aria-current", "page");
+    if (link.hash === (path.startsWith("#/jobs/") ? "#/" : path || "#/")) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   for (const [pattern, make] of VIEWS) {
