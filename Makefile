@@ -3,7 +3,8 @@ PYTHON ?= python3
 PORT ?=
 CONFIG ?= conf/gateway.toml
 BIN := .venv/bin
-WITHOUT_DATABASE := auth bench cluster docs plugins transport test_clusters.py test_config.py
+WITHOUT_DATABASE := auth bench cluster docs plugins transport test_clusters.py test_config.py \
+	dialects/test_letsmt.py dialects/test_modaclouds.py
 
 .PHONY: run install dev test faults documents lint bench cluster-up cluster-down clean
 
@@ -17,6 +18,7 @@ dev: .venv/dev                  ## .venv with what the tests and tools need
 
 test: dev                       ## everything that can run here
 	@tests/packages
+	@$(MAKE) --no-print-directory .venv/letsmt
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --ignore tests/faults $(ARGS)
 	@echo "what the gateway promises, with everything around it broken"
 	@$(BIN)/python -m pytest -n 4 --dist worksteal tests/faults $(ARGS)
@@ -58,6 +60,11 @@ cluster-down:                   ## stop it; what was built is kept
 	@echo "installing what the tests need (about a minute)"
 	@$(BIN)/python -m pip install --quiet --editable '.[dev,postgres]'
 	@touch $@
+
+.venv/letsmt: .venv/dev         # eflomal is compiled; where that fails the tests that need it say so
+	@echo "installing the tools of the LetsMT templates (about a minute)"
+	@$(BIN)/python -m pip install --quiet --editable '.[letsmt]' && touch $@ || \
+		echo "they cannot be installed here: their tests are skipped"
 
 clean:                          ## everything that was made here, the demo's jobs too
 	rm -rf .venv var *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

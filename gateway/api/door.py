@@ -13,7 +13,7 @@ from flask import Response, g, request
 from marshmallow import ValidationError
 
 from gateway.api import Services, bundles
-from gateway.api.files import send_log, send_output
+from gateway.api.files import send, send_log, send_output
 from gateway.api.forms import Form, received
 from gateway.api.jobs import idempotency_key, job_requests
 from gateway.api.reports import reported
@@ -26,6 +26,7 @@ from gateway.model import Job, Principal
 from gateway.options import flatten
 from gateway.request import account_of
 from gateway.store import JobFilter
+from gateway.transport import RemoteFile
 
 
 class Door:
@@ -124,6 +125,10 @@ class Door:
     def output(self, ident: str) -> Response:
         """A job's output folder as tar.gz, packed while it is sent. Raises NotFound while there is none."""
         return send_output(ident)
+
+    def send(self, file: RemoteFile) -> Response:
+        """An open file of a host, streamed; the answer closes it."""
+        return send(file, "application/octet-stream")
 
     def jobs(self, everybodys: bool = False, **wanted: Any) -> Sequence[Job]:
         """The caller's jobs, the newest first; `wanted` are fields of `JobFilter`. Only an administrator may ask for

@@ -38,7 +38,7 @@ def send_log(job: Job, task: int, stream: str, query: Mapping[str, Any], *, ende
     if query.get("follow") and not ended:  # of one that has, what is not there will not come any more
         return _follow(job, task, stream, query)
     file = services().jobs.open_log(job, stream, task)
-    return _send(file, "text/plain; charset=utf-8", _start_of(file, query))
+    return send(file, "text/plain; charset=utf-8", _start_of(file, query))
 
 
 def _follow(job: Job, task: int, stream: str, query: Mapping[str, Any]) -> Response:
@@ -98,7 +98,7 @@ def list_files(job_id: str) -> Response:
 @blueprint.response(200, PLAIN["schema"], content_type="application/octet-stream")
 def file(job_id: str, path: str) -> Response:
     """One of these files, as bytes"""
-    response = _send(services().jobs.open_file(principal(), job_id, path), "application/octet-stream")
+    response = send(services().jobs.open_file(principal(), job_id, path), "application/octet-stream")
     # Never shown as a page of ours: whatever a job writes is only downloaded.
     response.headers["Content-Disposition"] = "attachment"
     return response
@@ -125,7 +125,7 @@ def _entry(entry: FileEntry) -> dict[str, Any]:
     return {"path": entry.path, "size": entry.size, "mtime": rfc3339(entry.mtime)}
 
 
-def _send(file: RemoteFile, content_type: str, start: int = 0) -> Response:
+def send(file: RemoteFile, content_type: str, start: int = 0) -> Response:
     """The file from `start`, or the one range of it that the client asked for, in constant memory."""
     try:
         begin, end, status = _extent(file.size, start)
