@@ -18,7 +18,10 @@ def test_what_may_stand_in_a_block() -> None:
     """Blocks that run are `sh`. A terminal that is only shown is `console`, and shows no curl."""
     for page in PAGES:
         for block in blocks(page):
-            assert block.language in ("sh", "json", "text", "console", "toml", "python", "nginx", "ini"), (page, block)
+            assert block.language in ("sh", "json", "text", "console", "toml", "python", "nginx", "ini", "html"), (
+                page,
+                block,
+            )
             assert block.language in ("sh", "text", "python") or "curl " not in block.text, (page, block)
 
 
@@ -59,12 +62,13 @@ def test_the_readme_has_what_make_run_prints(tmp_path: Path) -> None:
 
 
 def test_python_that_is_shown_is_python_that_runs() -> None:
-    """Every block of Python in the page on plugins stands so in a file that tests execute."""
+    """Every block of Python in the pages on plugins and portals stands so in a file that tests execute."""
     files = [*(ROOT / "docs" / "examples").glob("*.py"), *(ROOT / "tests" / "docs").glob("*.py")]
     texts = [file.read_text() for file in files]
-    for block in blocks(ROOT / "docs" / "plugins.md"):
-        if block.language == "python":
-            assert any(block.text in text for text in texts), f"docs/plugins.md:{block.line}"
+    for page in ("plugins.md", "portal.md"):
+        for block in blocks(ROOT / "docs" / page):
+            if block.language == "python":
+                assert any(block.text in text for text in texts), f"docs/{page}:{block.line}"
 
 
 def test_toml_that_is_shown_is_in_the_example() -> None:

@@ -629,7 +629,7 @@ function column(words) {
   const sort = SORTED_BY[field] ?? field;
   return {
     field,
-    label: label ?? LABELS[field] ?? last[0].toUpperCase() + last.slice(1),
+    label: label?.replaceAll("_", " ") ?? LABELS[field] ?? last[0].toUpperCase() + last.slice(1),
     sort: SORTABLE.has(sort) ? sort : null,
   };
 }
@@ -704,7 +704,7 @@ export class JobgateJobs extends HTMLElement {
   }
 
   attributeChangedCallback() {
-    if (!this.isConnected || this.rebuilding) return;
+    if (!this.table || this.rebuilding) return;
     this.rebuilding = true;
     queueMicrotask(() => {
       this.rebuilding = false;
