@@ -62,10 +62,10 @@ def test_the_readme_has_what_make_run_prints(tmp_path: Path) -> None:
 
 
 def test_python_that_is_shown_is_python_that_runs() -> None:
-    """Every block of Python in the pages on plugins and portals stands so in a file that tests execute."""
-    files = [*(ROOT / "docs" / "examples").glob("*.py"), *(ROOT / "tests" / "docs").glob("*.py")]
-    texts = [file.read_text() for file in files]
-    for page in ("plugins.md", "portal.md"):
+    """Every block of Python in the pages on plugins, dialects and portals stands so in a file that tests execute."""
+    executed = ("docs/examples", "tests/docs", "plugins/tethys")
+    texts = [file.read_text() for folder in executed for file in (ROOT / folder).glob("*.py")]
+    for page in ("plugins.md", "dialects.md", "portal.md"):
         for block in blocks(ROOT / "docs" / page):
             if block.language == "python":
                 assert any(block.text in text for text in texts), f"docs/{page}:{block.line}"
