@@ -19,11 +19,11 @@ dev: .venv/dev                  ## .venv with what the tests and tools need
 test: dev                       ## everything that can run here
 	@tests/packages
 	@$(MAKE) --no-print-directory .venv/letsmt
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --ignore tests/faults $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --ignore tests/faults $(ARGS)
 	@echo "what the gateway promises, with everything around it broken"
 	@$(BIN)/python -m pytest -n 4 --dist worksteal tests/faults $(ARGS)
 	@echo "once more what has a database, on PostgreSQL"
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --database=postgresql \
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --database=postgresql \
 		$(WITHOUT_DATABASE:%=--ignore tests/%) --ignore tests/faults $(ARGS)
 
 faults: dev                     ## break things for long, and count what was lost or doubled
