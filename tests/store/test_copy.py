@@ -59,6 +59,16 @@ OTHERS = {
         "updated_at": now(),
     },
     tables.settings: {"name": "report key", "value": "0"},
+    tables.host_history: {
+        "host": "h",
+        "at": now(),
+        "queued": 1,
+        "running": 2,
+        "finished": 3,
+        "aborted": 4,
+        "failed": 5,
+        "event": 6,
+    },
 }
 
 
@@ -107,7 +117,7 @@ def test_the_command(world: World, old: Database, new: Database, tmp_path: Path)
         files.append(world.config(tmp_path / name, "http://127.0.0.1:1", database=url))
     done = run("copy-database", "--config", files[0], "--to", files[1])
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split()[4:6] == ["jobs", "1499"]
+    assert ["jobs", "1499"] in [line.split() for line in done.stdout.splitlines()]
     again = run("copy-database", "--config", files[0], "--to", files[1])
     assert again.returncode == 1
     assert "not empty" in again.stderr
