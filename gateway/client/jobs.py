@@ -305,10 +305,10 @@ class Job:
         """One of them as it was written. Raises NotFound where there is none yet."""
         return self._manager.connection.call("GET", self._log_path(stream, task), params=_tail(tail)).content
 
-    def follow(self, stream: str = "stdout", tail: int | None = None) -> Iterator[bytes]:
-        """A log as it grows, until the job has ended."""
+    def follow(self, stream: str = "stdout", tail: int | None = None, task: int | None = None) -> Iterator[bytes]:
+        """A log as it grows, until the job has ended, or that task of an array."""
         params = {"follow": "1", **_tail(tail)}
-        with self._manager.connection.stream(self._log_path(stream, None), params=params) as answer:
+        with self._manager.connection.stream(self._log_path(stream, task), params=params) as answer:
             yield from answer.iter_bytes()
 
     def tasks(self, status: str | None = None) -> dict[int, dict[str, Any]]:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from alembic.util import CommandError
+from sqlalchemy import event
 
 from gateway import Principal, hookimpl
 from gateway.api import Services
@@ -74,14 +76,22 @@ class LocalGateway:
     @cached_property
     def _made(self) -> tuple[Any, Services]:
         try:
-            self.output.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            self.output.mkdir(exist_ok=True)
             (self.folder / "grid-mapfile").touch()
         except OSError as problem:
             raise BadSettings(f"{self.folder} cannot be made: {problem.strerror}") from None
         plugins = load_plugins(("the only user", OnlyUser()))
-        app = create_app(load_config(self._config(), plugins), plugins)
+        try:
+            app = create_app(load_config(self._config(), plugins), plugins)
+        except CommandError:
+            words = "was made by a newer version of Jobgate; it is left as it is"
+            raise BadSettings(f"{self.file.name} {words}") from None
         services: Services = app.extensions["jobgate"]
         services.jobs.submission.reports = CallersEnvironment(URL, lambda: "")
+        if self.slots:  # a power cut ends the jobs as well; it may take back their last moments, never spoil the file
+            event.listen(services.database.engine, "connect", _without_fsync)
+            services.database.close()
         return app, services
 
     @property
@@ -145,6 +155,10 @@ class LocalGateway:
         for end in ("", "-wal", "-shm", "-turn"):
             self.file.with_name(f"{self.file.name}{end}").unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _without_fsync(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA synchronous = NORMAL")
 
 
 class _Transport(httpx.BaseTransport):

@@ -1,8 +1,10 @@
 """What stands in our documents: their blocks of code, and a gateway to run them against, as `make run` starts it."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,8 @@ def run_in_one_shell(scripts: list[str], server: Server) -> list[str]:
     for number, script in enumerate(scripts):
         out = results / str(number)
         lines.append(f"{{\n{script.replace(BASE_URL, server.url)}\n}} > {out} 2> {out}.err || exit 9")
-    done = subprocess.run(["bash", "-c", "\n".join(lines)], cwd=server.folder, timeout=300, check=False)
+    here = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", "\n".join(lines)], cwd=server.folder, timeout=300, check=False, env=here)
     printed = [path.read_text() for number in range(len(scripts)) if (path := results / str(number)).exists()]
     if done.returncode:
         errors = (results / f"{len(printed) - 1}.err").read_text()

@@ -9,8 +9,9 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,14 +145,11 @@ class Execution:
 
     def _hand_over(self, waiting: dict[str, Job], live: dict[str, Job], others: set[str]) -> None:
         blocked = others | _names(waiting.values()) | _names(live.values())
-        for uuid, job in list(waiting.items()):
-            if len(live) >= self.most:
-                return
-            if any(each["job_id"] in blocked for each in job.as_json["dependencies"]):
-                continue
-            del waiting[uuid]
+        ready = (job for job in waiting.values() if not _needs(job) & blocked)
+        for job in [*islice(ready, max(0, self.most - len(live)))]:
+            del waiting[str(job.uuid)]
             if self._start(job):
-                live[uuid] = job
+                live[str(job.uuid)] = job
 
     def _start(self, job: Job) -> bool:
         if self.no_log_files:
@@ -176,11 +174,12 @@ class Execution:
     def stop(self) -> None:
         """End what runs, and take back what has not begun."""
         shown.note("stopping the jobs that run; the rest stays collected")
-        for job in self.here.live():
+        live = self._look().values()
+        for job in sorted(live, key=lambda job: job.status != "QUEUED"):  # first what would begin when others end
             try:
                 job.stop()
             except Conflict:
-                continue
+                continue  # it has just ended
         while self._look():
             time.sleep(LOOK_AGAIN)
         for job in self.here.again(list(self.handed.values())):
@@ -196,8 +195,12 @@ class Execution:
         return self.here.again(list(self.handed.values()))
 
 
-def _names(jobs: Any) -> set[str]:
-    return {name for job in jobs for name in (job.uuid, job.job_id)}
+def _names(jobs: Iterable[Job]) -> set[str]:
+    return {str(name) for job in jobs for name in (job.uuid, job.job_id)}
+
+
+def _needs(job: Job) -> set[str]:
+    return {each["job_id"] for each in job.get_attribute("dependencies")}
 
 
 class Terminal:

@@ -91,7 +91,7 @@ def report(
     only = {int(number) for several in array_ids for number in several}
     streams = ("stdout",) if output_only else ("stdout", "stderr")
     reports = []
-    names = here.names(jobs)
+    names = here.names(here.jobs())
     for job in jobs:
         tasks = _tasks(job, only, errors_only)
         logs = [(task, stream, job.log(stream, task)) for task in tasks for stream in streams]
@@ -139,30 +139,28 @@ def _report(here: Here, job: Job, logs: Sequence[tuple[int | None, str, str]], n
 @click.option("-t", "--task", type=click.IntRange(0), help="Of an array: this task.")
 @click.option("--tail", type=click.IntRange(0), help="The last so many lines.")
 @json_option
-@click.argument("job_id", type=JobIds())
+@click.argument("job_ids", type=JobIds(), nargs=-1, required=True)
 @click.pass_obj
 def logs(
     session: Session,
-    job_id: list[str],
+    job_ids: Sequence[Sequence[str]],
     follow: bool,
     stderr: bool,
     task: int | None,
     tail: int | None,
     json_wanted: bool,
 ) -> None:
-    """Print what a job has written, as it is."""
+    """Print what jobs have written, as it is."""
     stream = "stderr" if stderr else "stdout"
-    for job in session.here.named(job_id):
-        if follow:
-            if job.as_json.get("array"):
-                raise click.UsageError("the tasks of an array cannot be followed; print one with --task")
-            for piece in job.follow(stream, tail):
-                sys.stdout.buffer.write(piece)
-                sys.stdout.buffer.flush()
-        elif json_wanted:
+    for job in session.here.named([name for several in job_ids for name in several]):
+        if json_wanted:
             shown.as_json([{"job_id": job.job_id, **job.get_logs(task, tail)}])
         elif job.as_json.get("array") and task is None:
             raise click.UsageError("the job is an array; say which task with --task")
+        elif follow:
+            for piece in job.follow(stream, tail, task):
+                sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
         else:
             sys.stdout.buffer.write(job.log_bytes(stream, task, tail))
 

@@ -64,7 +64,7 @@ def stop(session: Session, chosen: Chosen, json_wanted: bool) -> None:
     jobs = [job for job in chosen.of(session.here) if not job.final and job.state != JobState.DRAFT]
     if not jobs:
         shown.note("nothing to stop")
-    for job in jobs:
+    for job in reversed(jobs):  # what waits for others first, so that it does not begin just now
         _stop(job)
         if not json_wanted:
             shown.say(f"Stopped {shown.line(session.here, job)}")
@@ -158,7 +158,7 @@ def _stop(job: Job) -> None:
 def _stopped(jobs: Sequence[Job]) -> list[Job]:
     """All of them, once none runs any more."""
     live = [job for job in jobs if not job.final and job.state != JobState.DRAFT]
-    for job in live:
+    for job in reversed(live):
         _stop(job)
     with shown.progress("stopping", len(live)) as bar:
         for job in live:

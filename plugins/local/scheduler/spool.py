@@ -234,6 +234,12 @@ CLAIMED = """SELECT jobs.id, jobs.uuid, jobs.account, jobs.home, jobs.name, jobs
     FROM jobs LEFT JOIN jobs AS whole ON whole.id = jobs.array WHERE jobs.id = ?"""
 
 
+def can_start(spool: Spool) -> bool:
+    """Whether some job may perhaps be claimed; costs no lock."""
+    with spool.reading() as connection:
+        return connection.execute(f"SELECT 1 {NEXT} LIMIT 1").fetchone() is not None
+
+
 def claim(spool: Spool, supervisor: int) -> sqlite3.Row | None:
     """The next job for this supervisor, marked as running; None when none can start, and the supervisor is struck off
     in the same transaction, so that whoever submits next sees that a new one is needed."""

@@ -21,6 +21,7 @@ PR_SET_CHILD_SUBREAPER = 36
 GRACE = 10.0
 KILL_PATIENCE = 60.0
 LOOK_AGAIN = 2.0
+LINGER, LINGER_PAUSE = 10, 0.02
 WAKE = {signal.SIGCHLD, signal.SIGUSR1}
 IGNORED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
@@ -49,6 +50,15 @@ def _work(queue: Spool) -> None:
             spool.dispatch(queue, lambda: launch.orphan(queue.folder))
         if not _run(queue, job):
             return  # something of the job would not go; it must not count as the next one's
+        _linger(queue)
+
+
+def _linger(queue: Spool) -> None:
+    """Jobs often come one behind the other, and to start another supervisor costs more than a short job."""
+    for _ in range(LINGER):
+        if spool.can_start(queue):
+            return
+        time.sleep(LINGER_PAUSE)
 
 
 def _run(queue: Spool, job: sqlite3.Row) -> bool:
