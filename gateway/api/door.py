@@ -4,7 +4,7 @@ goes through the same services as the native API.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any, cast
 
@@ -135,6 +135,11 @@ class Door:
         everybody's. Raises Forbidden."""
         owner = None if everybodys else principal().subject
         return self._services.jobs.find(principal(), JobFilter(owner=owner, **wanted)).jobs
+
+    def numbered(self, numbers: Iterable[int]) -> dict[int, Job]:
+        """Those of the caller's jobs that have one of these numbers, by number; an administrator's are everybody's."""
+        found = self._services.repository.jobs_by_number([*numbers])
+        return {n: job for n, job in found.items() if principal().admin or job.owner == principal().subject}
 
     def look(self, ident: str | int, after: float = 0.0) -> Job:
         """Have the gateway look at this job's host, in so many seconds: for who may see the job, or shows the report

@@ -24,6 +24,7 @@ def name_of(job: Job) -> str:
 
 
 def number_of(name: str) -> int | None:
+    """The gateway's number of a job with that name; None where it is no such name."""
     found = JOB_ID.fullmatch(name)
     return int(found[2]) if found else None
 
@@ -96,8 +97,8 @@ class Jobs:
 
     def now(self, records: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
         """Records with what their jobs are at now, which only the scheduler knows."""
-        wanted = {record["job_id"] for record in records.values() if "job_id" in record}
-        jobs = {name_of(job): job for job in self.door.jobs()} if wanted else {}
+        numbers = {number for record in records.values() if (number := number_of(record.get("job_id", "")))}
+        jobs = {name_of(job): job for job in self.door.numbered(numbers).values()}
         return {path: told(dict(record), jobs.get(record.get("job_id", ""))) for path, record in records.items()}
 
 

@@ -182,7 +182,8 @@ class Storage:
         command = Command(("timeout", REGEX_SECONDS, "grep", "-anE", "-e", pattern), stdin=lines, repeatable=True)
         result = self.host.transport.run(command, self.account)
         if result.exit_code > 1:
-            raise Fault(INVALID, f"Invalid regular expression {pattern!r}: {result.stderr.strip()}")
+            words = result.stderr.strip() or f"it takes longer than {REGEX_SECONDS} seconds"
+            raise Fault(INVALID, f"Invalid regular expression {pattern!r}: {words}")
         hits = {int(line.partition(":")[0]) for line in result.stdout.split("\n") if line[:1].isdigit()}
         return [number in hits for number in range(1, len(values) + 1)]
 

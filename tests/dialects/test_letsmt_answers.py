@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as some
 from werkzeug.test import TestResponse
 
 from gateway_plugins.letsmt.descriptions import script
-from tests.gateways import InProcess, World
+from tests.gateways import InProcess, World, until
 
 RECORDS = {
     "slot/ann/a.xml": {"language": "en", "size": "300", "name": "one, two", "resource-type": "corpusfile"},
@@ -214,6 +215,9 @@ def test_bad_job_descriptions(site: InProcess, job: bytes, words: str) -> None:
         ("GET", "/ws/metadata?uid=ann&MIN_size=big", 400, "17"),
         ("GET", "/ws/metadata?uid=ann&REGEX_language=(", 400, "17"),
         ("GET", "/ws/metadata?uid=ann&action=explode", 400, "17"),
+        ("GET", "/ws/metadata?uid=ann&REGEX_language=%ff%D8[", 400, "17"),
+        ("GET", "/ws/metadata/%ff/%fe?uid=ann", 404, "7"),
+        ("GET", "/ws/metadata?uid=%ff", 403, "15"),
         ("GET", "/ws/metadata?uid=ann&a=%00", 400, "17"),
         ("POST", "/ws/metadata/slot?uid=ann&a=b", 400, "12"),
         ("POST", "/ws/metadata/slot/ann?uid=ann&1a=b", 400, "17"),
@@ -276,9 +280,9 @@ def test_a_job_is_found_by_its_description(site: InProcess) -> None:
     assert xml(site.call("DELETE", f"/ws/job/{path}?uid=bob", user="bob"))[-1].get("code") == "6"
     assert ok(site.call("DELETE", "/ws/job/slot/ann/jobs/one?uid=ann"))[-1].text is None
     name = ok(site.call("GET", f"/ws/metadata/{path}?uid=ann")).findtext("list/entry/job_id") or ""
-    site.tick()
-    assert ok(site.call("GET", f"/ws/job/{path}?uid=ann"))[-1].text == f"no job with ID '{name}' found"
-    assert ok(site.call("GET", f"/ws/job?uid=ann&job_id={name}"))[-1].text == f"no job with ID '{name}' found"
+    gone = f"no job with ID '{name}' found"
+    until(lambda: site.tick() is not None and ok(site.call("GET", f"/ws/job/{path}?uid=ann"))[-1].text == gone)
+    assert ok(site.call("GET", f"/ws/job?uid=ann&job_id={name}"))[-1].text == gone
     records = ok(site.call("GET", f"/ws/metadata?uid=ann&job_id={name}&action=list_all"))
     assert records.findtext("list/entry/status") == "job canceled"
     assert records.findtext("list/entry/job_status") == "job canceled"
@@ -295,6 +299,25 @@ def test_another_users_job_is_none(site: InProcess) -> None:
         assert theirs[-1].text.replace(entry.get("name"), "job_1541676088_906142295") == unknown[-1].text
     assert ok(site.call("GET", "/ws/job?uid=bob", user="bob")).findall("list/entry") == []
     ok(site.call("DELETE", path.replace("bob", "ann")))
+
+
+def test_an_upload_that_is_too_large(world: World, tmp_path: Path) -> None:
+    with InProcess(world, tmp_path, host='[limits]\nupload = "1MiB"\n') as small:
+        data = {"payload": (io.BytesIO(b"x" * (2 << 20)), "f")}
+        answer = small.call("PUT", "/ws/storage/slot/ann/x?uid=ann", data=data, content_type="multipart/form-data")
+        assert (answer.status_code, xml(answer)[-1].get("code")) == (413, "17")
+        form = {"job-bundle": (io.BytesIO(b"x" * (2 << 20)), "f")}
+        answer = small.call("POST", "/jobs", data=form, content_type="multipart/form-data")
+        assert (answer.status_code, answer.get_json()["code"]) == (413, "too_large")
+
+
+def test_a_host_that_is_down(world: World, tmp_path: Path) -> None:
+    away = '[hosts.away]\nbackend = "slurm"\ntransport = "ssh"\n[hosts.away.ssh]\nhostname = "127.0.0.1"\nport = 1\n'
+    options = f'known_hosts = "{tmp_path}/none"\nidentity_file = "{tmp_path}/none"\n[dialects.letsmt]\nhost = "away"\n'
+    (tmp_path / "none").touch()
+    with InProcess(world, tmp_path, host=away + options) as gateway:
+        answer = gateway.call("GET", "/ws/storage/slot?uid=ann")
+        assert (answer.status_code, xml(answer)[-1].get("code")) == (503, "8")
 
 
 def test_who_asks(site: InProcess) -> None:

@@ -144,6 +144,7 @@ def test_an_array_whose_tasks_differ(table: InProcess) -> None:
         ("POST", "/tethys/jobs/99999999999999999999999/stop/", None, 404, "not found"),
         ("POST", "/tethys/jobs/\u0661/stop/", None, 404, "not found"),
         ("GET", "/update-job-status/a%00b/", None, 404, "not found"),
+        ("GET", "/update-job-status/%ff/", None, 404, "not found"),
         ("GET", "/update-job-status/1/?delay=301", None, 422, "delay"),
         ("GET", "/update-job-status/1/?delay=-1", None, 422, "delay"),
         ("DELETE", "/update-job-status/1/", None, 405, "DELETE"),

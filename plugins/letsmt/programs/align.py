@@ -2,7 +2,7 @@
 
 import sys
 
-from .common import STORAGE, ElementTree, absolute, branch_of, os, parameter, sentences, tell, wanted, write
+from .common import ElementTree, absolute, branch_of, os, parameter, sentences, tell, wanted, write
 
 
 def main():
@@ -61,14 +61,13 @@ def joined(links):
     """Links between single sentences as links between those that belong together: (0,0) (1,1) (1,2) → 0:0 1:1,2."""
     blocks = []
     for left, right in links:
-        if blocks and (left in blocks[-1][0] or right in blocks[-1][1]):
-            blocks[-1][0].append(left) if left not in blocks[-1][0] else None
-            blocks[-1][1].append(right) if right not in blocks[-1][1] else None
-        else:
-            blocks.append(([left], [right]))
+        if not blocks or (left not in blocks[-1][0] and right not in blocks[-1][1]):
+            blocks.append(([], []))
+        for side, number in zip(blocks[-1], (left, right), strict=True):
+            if number not in side:
+                side.append(number)
     return blocks
 
 
 if __name__ == "__main__":
-    assert STORAGE
     main()
