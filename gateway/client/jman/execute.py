@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -70,12 +70,12 @@ def execute(
         return
     os.nice(nice)
     wanted = [name for several in ids for name in several]
-    with here.gateway.executing(), _interruptible():
-        run = Execution(here, parallel, wanted, no_log_files)
+    with here.gateway.executing(), _interruptible() as interrupted:
+        run = Execution(here, parallel, wanted, no_log_files, interrupted)
         try:
             run.all()
             while not die:
-                time.sleep(sleep_time)
+                run.pause(sleep_time)
                 run.all()
         except KeyboardInterrupt:
             run.stop()
@@ -96,15 +96,23 @@ def _summary(here: "LocalHere", done: Sequence[Job], *, quiet: bool) -> int:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """What asks a process to end counts as Ctrl-C."""
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Ctrl-C, and what else asks a process to end, raises KeyboardInterrupt where what is given is called: never in the
+    middle of something, such as a query whose lease would stay. A second one raises it anywhere."""
+    came: list[int] = []
 
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
+    def note(number: int, _frame: object) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    def look() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
+        yield look
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -113,8 +121,17 @@ def _interruptible() -> Iterator[None]:
 class Execution:
     """One run over what is collected."""
 
-    def __init__(self, here: "LocalHere", parallel: int, ids: Sequence[str], no_log_files: bool) -> None:
+    def __init__(
+        self,
+        here: "LocalHere",
+        parallel: int,
+        ids: Sequence[str],
+        no_log_files: bool,
+        interrupted: Callable[[], None],
+    ) -> None:
+        """`interrupted` is called wherever the run may be, and raises KeyboardInterrupt where it is to."""
         self.here = here
+        self.interrupted = interrupted
         self.most = AHEAD * parallel
         self.ids = set(ids)
         self.no_log_files = no_log_files
@@ -137,7 +154,7 @@ class Execution:
             self._hand_over(waiting, live, others)
             if not live:
                 break
-            time.sleep(LOOK_AGAIN)
+            self.pause(LOOK_AGAIN)
             live = self._look()
             self.bar.update(self.bar.task_ids[0], completed=len(self.handed) - len(live))
         for job in waiting.values():
@@ -147,6 +164,7 @@ class Execution:
         blocked = others | _names(waiting.values()) | _names(live.values())
         ready = (job for job in waiting.values() if not _needs(job) & blocked)
         for job in [*islice(ready, max(0, self.most - len(live)))]:
+            self.interrupted()
             del waiting[str(job.uuid)]
             if self._start(job):
                 live[str(job.uuid)] = job
@@ -165,6 +183,13 @@ class Execution:
             return False
         self.handed[str(job.uuid)] = job
         return True
+
+    def pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        self.interrupted()
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_AGAIN))
+            self.interrupted()
 
     def _look(self) -> dict[str, Job]:
         self.here.gateway.tick()
