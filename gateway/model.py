@@ -182,7 +182,7 @@ class JobSpec:
     """What a backend is to run, for which account. `working_directory` is None for the account's home.
 
     `uuid` is the gateway's mark for this run of the job; a backend hands it to the scheduler, so that it can be found
-    again.
+    again. A `stdout` or `stderr` that ends in a slash is a folder, made if absent, for the log under its default name.
     """
 
     uuid: str

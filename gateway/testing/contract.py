@@ -601,6 +601,21 @@ class BackendContract:
         assert report.state is JobState.FINISHED
         assert jobs.output(job) == b"out\nerr\nout\n"
 
+    def test_logs_in_a_folder(self, jobs: Driver) -> None:
+        """It is made, and the logs have their default names there; those of an array one for each task."""
+        self._field(jobs, "stdout", "stderr")
+        asked = {"stdout": "my logs/deep/", "stderr": f"{jobs.workspace}/my logs/deep/"}
+        job, report = jobs.run("#!/bin/sh\necho out\necho err >&2\n", **asked)
+        assert report.state is JobState.FINISHED
+        assert (jobs.output(job), jobs.read(job.stderr_file or "")) == (b"out\n", b"err\n")
+        assert {(path or "").rpartition("/")[0] for path in (job.stdout_file, job.stderr_file)} == {
+            f"{jobs.workspace}/my logs/deep"
+        }
+        if "array" in jobs.backend.capabilities.fields:
+            array = jobs.submit("#!/bin/sh\necho $JOBGATE_TASK_ID\n", array=task_range("1-2"), **asked)
+            jobs.all_ended(array)
+            assert [jobs.task_log(array, task) for task in (1, 2)] == [b"1\n", b"2\n"]
+
     def test_submitted_held(self, jobs: Driver) -> None:
         self._field(jobs, "hold")
         job = jobs.submit("#!/bin/sh\necho ran\n", hold=True)
