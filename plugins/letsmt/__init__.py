@@ -39,7 +39,7 @@ class Options:
     python: str = option(
         fields.String(validate=Regexp(r"/", error="must be an absolute path, perhaps with one argument")),
         "/usr/bin/env python3",
-        "Python on the host, 3.10 or newer, with nltk for import and align",
+        "Python on the host, 3.10 or newer; align needs nltk in it",
     )
     sacremoses: str = option(fields.String(), "sacremoses", "command on the host that tokenizes")
     link_parser: str = option(fields.String(), "link-parser", "command on the host that parses")

@@ -1,11 +1,13 @@
 """The templates that `run=` names. Each is one program of `programs/`, which runs on the host with the tools that the
 configuration names."""
 
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
 ENVIRONMENT = "LETSMT_"
+FROM_COMMON = re.compile(r"^from \.common import (\([^)]*\)|.*)\n", re.MULTILINE)
 PATTERNS = {"tokenize": "*.xml", "parse": "*.xml", "wordalign": "*.xml"}
 LANGUAGE = {"lang": {"type": "string", "description": "language of the text, such as en; default: its folder's name"}}
 TARGET = {
@@ -48,8 +50,7 @@ def templates(options: Any) -> list[dict[str, Any]]:
 def script(name: str, python: str) -> str:
     """What the programs have in common, then the one program."""
     common, own = ((files(__package__) / "programs" / f"{part}.py").read_text() for part in ("common", program(name)))
-    lines = [line for line in own.splitlines() if not line.startswith("from .common import")]
-    return "\n".join([f"#!{python}", common, *lines, ""])
+    return f"#!{python}\n{common}\n{FROM_COMMON.sub('', own)}"
 
 
 def program(name: str) -> str:

@@ -71,8 +71,8 @@ def field(row: dict[str, Any], path: str) -> Any:
     return value
 
 
-def comparable(value: Any) -> tuple[int, float, str]:
+def comparable(value: Any) -> tuple[int, int | float, str]:
     """To sort any column by: what is not there first, then numbers, then text."""
     if value is None:
-        return 0, 0.0, ""
-    return (1, float(value), "") if isinstance(value, int | float) else (2, 0.0, str(value))
+        return 0, 0, ""
+    return (1, value, "") if isinstance(value, int | float) else (2, 0, str(value))

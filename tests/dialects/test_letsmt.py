@@ -67,7 +67,8 @@ def paths(root) -> list[str]:
 
 def test_an_import_and_its_metadata(site: Server) -> None:
     """With what the document shows of it, and what FACTS says of a job's statuses."""
-    documents = {"en/1.html": page(["One. Two."]), "en/2.html": page([]), "sv/9.odt": b"?", "../en/3.html": page(["x"])}
+    texts = {"en/1.html": page(["One, e.g. this. Two!"]), "en/2.html": page([])}
+    documents = {**texts, "sv/9.odt": b"?", "../en/3.html": page(["x"])}
     upload(site, "corpus/user/uploads/small.tar.gz", archive(documents))
     job = submitted(site, REIMPORT_SMALL)
     record = finished(site, "corpus/user/uploads/small.tar.gz")
@@ -93,7 +94,7 @@ def test_an_import_and_its_metadata(site: Server) -> None:
         "import_homedir": "uploads/small",
     }
     assert (record["job_id"], record["owner"], record["status"]) == (job, "user", "imported")
-    assert b'<s id="2">Two.</s>' in text(site, "corpus/user/xml/en/1.xml")
+    assert b'<s id="2">Two!</s>' in text(site, "corpus/user/xml/en/1.xml")
     about = metadata(site, "corpus/user/xml/en/1.xml")
     assert (about["language"], about["resource-type"], about["size"]) == ("en", "corpusfile", "2")
     found = ask(site, SEARCH.replace("job_1541673288_768302220", job))

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
 
 from tests.gateways import InProcess, Server, World, until
 
@@ -161,6 +163,31 @@ def test_mistakes_in_its_own_shape(
     said = answer.get_json()
     assert said["success"] is False
     assert words in said["error"]
+
+
+def test_any_value_can_be_sorted_by(table: InProcess) -> None:
+    values = [None, 10**400, -1.5, True, "text", [1], {"b": None}]
+    made = {create(table, extended_properties={"any": value})["id"] for value in values}
+    listed = table.call("GET", "/tethys/jobs/?order_by=-extended_properties.any")
+    assert listed.status_code == 200
+    found = [job["extended_properties"]["any"] for job in listed.get_json() if job["id"] in made]
+    assert found[-4:] == [10**400, True, -1.5, None]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    verb=some.sampled_from(["GET", "POST", "PUT", "DELETE", "PATCH"]),
+    mount=some.sampled_from(["/update-job-status/", "/tethys/jobs/", "/tethys/"]),
+    path=some.text(max_size=20),
+    query=some.dictionaries(some.sampled_from(["user", "order_by", "delay", "columns"]) | some.text(), some.text()),
+    body=some.binary(max_size=50) | some.just(b'{"template_name": "example", "name": 7, "user": [], "array": "9-1"}'),
+)
+def test_every_answer_is_json(
+    table: InProcess, verb: str, mount: str, path: str, query: dict[str, str], body: bytes
+) -> None:
+    answer = table.call(verb, mount + path.replace("?", "").replace("#", ""), query_string=query, data=body)
+    assert answer.status_code < 500, answer.text
+    assert answer.get_json(force=True) is None or answer.status_code < 400 or answer.get_json()["success"] is False
 
 
 def test_who_asks(table: InProcess) -> None:

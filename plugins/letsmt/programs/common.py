@@ -70,7 +70,12 @@ def put(path, content):
 
 def call(command, text):
     """What a tool prints when it is given the text. Its failure ends the program."""
-    done = subprocess.run(command, input=text, stdout=subprocess.PIPE, check=False, encoding="utf-8")
+    try:
+        done = subprocess.run(command, input=text, stdout=subprocess.PIPE, check=False, encoding="utf-8")
+    except OSError as problem:
+        sys.exit(
+            f"{command[0]} cannot be run here: {problem.strerror}; the gateway's [dialects.letsmt] says where it is"
+        )
     if done.returncode:
         sys.exit(f"{command[0]} failed with exit code {done.returncode}")
     return done.stdout

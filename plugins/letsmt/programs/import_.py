@@ -11,6 +11,8 @@ from .common import ElementTree, absolute, branch_of, os, parameter, sys, tell, 
 
 LARGEST = 64 << 20  # bytes of one document
 MOST = 50_000  # documents of an archive
+NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+END = re.compile(r"[.!?…。][\"'”»)\]]*\s(?=.)")
 LANGUAGE = re.compile(r"[a-z]{2,3}(_[A-Z]{2})?")
 SILENT = ("script", "style", "head", "template")
 BLOCKS = ("p", "div", "li", "td", "th", "h1", "h2", "h3", "h4", "h5", "h6", "br", "title", "tr")
@@ -132,10 +134,11 @@ class Reader(HTMLParser):
 
 
 def sentences_of(paragraph):
-    from nltk.tokenize import PunktSentenceTokenizer
-
-    clean = re.sub("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", " ", paragraph)
-    return PunktSentenceTokenizer().tokenize(" ".join(clean.split()))
+    """Cut behind what ends a sentence, unless a small letter follows. Importing so needs nothing but Python."""
+    text = " ".join(NOT_XML.sub(" ", paragraph).split())
+    ends = [end.end() for end in END.finditer(text) if not text[end.end()].islower()]
+    pieces = [text[begin:end].strip() for begin, end in zip([0, *ends], [*ends, len(text)], strict=True)]
+    return [piece for piece in pieces if piece]
 
 
 def as_xml(paragraphs):

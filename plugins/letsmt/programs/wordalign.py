@@ -1,9 +1,20 @@
 """Aligns the words of aligned sentences: xml/en-sv/4.xml gives wordalign/en-sv/4, a line of `0-0 1-2` for each link."""
 
-import subprocess
-import sys
-
-from .common import ElementTree, absolute, branch_of, derived, os, put, sentences, tell, tempfile, tool, wanted
+from .common import (
+    ElementTree,
+    absolute,
+    branch_of,
+    call,
+    derived,
+    os,
+    put,
+    sentences,
+    sys,
+    tell,
+    tempfile,
+    tool,
+    wanted,
+)
 
 
 def main():
@@ -38,10 +49,7 @@ def aligned(pairs):
         for side, name in enumerate((source, target)):
             with open(name, "w", encoding="utf-8") as file:
                 file.writelines(f"{pair[side]}\n" for pair in pairs)
-        command = [tool("EFLOMAL"), "-s", source, "-t", target, "-f", links]
-        done = subprocess.run(command, check=False)
-        if done.returncode:
-            sys.exit(f"{command[0]} failed with exit code {done.returncode}")
+        call([tool("EFLOMAL"), "-s", source, "-t", target, "-f", links], "")
         with open(links, "rb") as file:
             return file.read()
 
