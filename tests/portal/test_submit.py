@@ -130,6 +130,7 @@ def test_a_template_with_typed_parameters(server: Server, signed_in: SignIn) -> 
     page = signed_in(server)
     open_form(page, server)
     page.get_by_role("radio", name="Template").check()
+    page.get_by_role("combobox", name="Template").select_option("greet")
     expect(page.get_by_text("Greets somebody.")).to_be_visible()
     send(page)
     expect(page.get_by_text("is required", exact=True)).to_be_visible()

@@ -109,7 +109,7 @@ function stacked(samples, x) {
 /** How things stood holds until the next sample. */
 function area(xs, upper, lower) {
   const over = xs.map((at, index) => `${index ? `H${at}V` : `M${at} `}${upper[index]}`).join("");
-  const under = xs.map((at, index) => `V${lower[index]}H${xs[index - 1] ?? at}`).reverse();
+  const under = xs.map((at, index) => `V${lower[index]}H${at}`).reverse();
   return `${over}${under.join("")}Z`;
 }
 

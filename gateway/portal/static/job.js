@@ -1,7 +1,7 @@
 /** A job's own page. */
 
 import { timeline } from "./charts.js";
-import { ACTIONS, abilities, duration, el, Live, perform, progress, runTime, stateElement, timeElement } from "./jobgate-jobs.js";
+import { ACTIONS, abilities, confirmed, duration, el, Live, perform, progress, runTime, stateElement, timeElement } from "./jobgate-jobs.js";
 
 const MOST_FILES = 500; // shown
 const FINAL = ["FINISHED", "ABORTED", "ERROR"];
@@ -223,7 +223,10 @@ class JobPage {
   taskButton(task) {
     const path = `${this.path}/tasks/${task.task_id}`;
     if (FINAL.includes(task.status)) return button("Resubmit", `task ${task.task_id}`, () => this.order(path, { action: "resubmit" }));
-    return button("Abort", `task ${task.task_id}`, () => this.order(path, { action: "abort" }));
+    return button("Abort", `task ${task.task_id}`, async () => {
+      const question = `Abort task ${task.task_id}?`;
+      if (await confirmed(document.body, question, ACTIONS.abort.loses(task), "Abort")) this.order(path, { action: "abort" });
+    });
   }
 
   async order(path, json) {

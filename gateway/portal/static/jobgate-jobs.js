@@ -270,7 +270,7 @@ export class Live {
 
 // ----------------------------------------------------------------------------------------------------------- dialogs
 
-const CONTROLS = `
+const CONTROL_SHEET = sheet(`
   :host {
     --text: var(--jobgate-text, light-dark(#1c2430, #e3e8ef));
     --quiet: var(--jobgate-quiet, light-dark(#5a6675, #9aa7b8));
@@ -289,12 +289,17 @@ const CONTROLS = `
     font: inherit; color: inherit; background: var(--ground); border: 1px solid var(--line); border-radius: 0.375rem;
     padding: 0.25rem 0.6rem; min-height: 2rem; box-sizing: border-box;
   }
-  button, .button { cursor: pointer; text-decoration: none; display: inline-block; }
+  button, .button { cursor: pointer; text-decoration: none; display: inline-block; white-space: nowrap; }
   button:hover, .button:hover { background: var(--raised); }
   button:disabled { opacity: 0.55; cursor: default; }
   button.danger { color: var(--danger); }
   button.main { background: var(--accent); border-color: var(--accent); color: var(--ground); }
   :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+  .quiet { color: var(--quiet); }
+  .error { color: var(--danger); overflow-wrap: anywhere; }
+  .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+`);
+export const DIALOG_SHEET = sheet(`
   dialog {
     color: var(--text); background: var(--ground); border: 1px solid var(--line); border-radius: 0.75rem;
     padding: 1.25rem; max-width: min(32rem, calc(100vw - 2rem)); box-sizing: border-box;
@@ -305,11 +310,8 @@ const CONTROLS = `
   dialog p { margin: 0 0 1rem; overflow-wrap: anywhere; }
   .row { display: flex; flex-wrap: wrap; gap: 0.5rem; align-items: center; }
   .end { justify-content: flex-end; }
-  .quiet { color: var(--quiet); }
-  .error { color: var(--danger); overflow-wrap: anywhere; }
-  .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-`;
-const CONTROL_SHEET = sheet(CONTROLS);
+  dialog > .end { margin-top: 0.75rem; }
+`);
 
 /** Ask before something is lost. Escape and the button that has the focus say no. */
 export function confirmed(root, question, words, verb) {
@@ -338,7 +340,7 @@ const LOG_SHEET = sheet(`
   pre {
     margin: 0.5rem 0 0; padding: 0.75rem; overflow: auto; background: var(--raised); border: 1px solid var(--line);
     border-radius: 0.5rem; font: 0.8125rem / 1.5 ui-monospace, monospace; white-space: pre-wrap;
-    overflow-wrap: anywhere; height: var(--jobgate-log-height, 50vh); box-sizing: border-box;
+    overflow-wrap: anywhere; min-height: 7rem; max-height: var(--jobgate-log-height, 50vh); box-sizing: border-box;
   }
   label { display: inline-flex; gap: 0.35rem; align-items: center; }
   input[type="number"] { width: 6rem; }
@@ -354,7 +356,7 @@ export class JobgateLog extends HTMLElement {
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [CONTROL_SHEET, LOG_SHEET];
+    root.adoptedStyleSheets = [CONTROL_SHEET, DIALOG_SHEET, LOG_SHEET];
     this.stream = el("select", { "aria-label": "Which output", onchange: () => this.#open() });
     this.stream.append(el("option", { value: "stdout" }, "Output"), el("option", { value: "stderr" }, "Error output"));
     this.task = el("input", { type: "number", min: 1, "aria-label": "Task", onchange: () => this.#open() });
@@ -690,7 +692,7 @@ export class JobgateJobs extends HTMLElement {
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [CONTROL_SHEET, STATE_SHEET, TABLE_SHEET];
+    root.adoptedStyleSheets = [CONTROL_SHEET, DIALOG_SHEET, STATE_SHEET, TABLE_SHEET];
     this.rows = new Map(); // by uuid: {job, row}
     this.dirty = new Set(); // uuids of shown jobs that have changed
   }

@@ -1,6 +1,6 @@
 /** The gateway's own page: who is signed in, and which of its views is shown. A view gives {title, nodes, end}. */
 
-import { Gateway, el, STATE_SHEET } from "./jobgate-jobs.js";
+import { DIALOG_SHEET, Gateway, el, STATE_SHEET } from "./jobgate-jobs.js";
 import { hostsView } from "./hosts.js";
 import { jobView } from "./job.js";
 import { jobsView } from "./jobs.js";
@@ -16,7 +16,7 @@ const VIEWS = [
   [/^#\/submit$/, submitView],
   [/^#\/hosts$/, hostsView],
 ];
-document.adoptedStyleSheets = [STATE_SHEET];
+document.adoptedStyleSheets = [DIALOG_SHEET, STATE_SHEET];
 let view;
 
 function show(next) {
