@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?=
 CONFIG ?= conf/gateway.toml
 BIN := .venv/bin
-WITHOUT_DATABASE := auth bench cluster docs plugins transport test_clusters.py test_config.py \
+WITHOUT_DATABASE := auth bench cluster docs plugins portal transport test_clusters.py test_config.py \
 	dialects/test_letsmt.py dialects/test_modaclouds.py
 
 .PHONY: run install dev test faults documents lint bench cluster-up cluster-down clean

@@ -160,6 +160,13 @@ def test_a_bad_proxy_is_told_why(server: Server, open_page, tmp_path) -> None:
     assert re.search(r"PRIVATE KEY", page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])")) is None
 
 
+def test_the_way_past_the_navigation(server: Server, signed_in: SignIn) -> None:
+    page = signed_in(server)
+    page.get_by_role("link", name="Skip to the content").press("Enter")
+    expect(page.get_by_role("main")).to_be_focused()
+    expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+
+
 def test_a_phone(server: Server, signed_in: SignIn) -> None:
     job = server.submit(name="x" * 200, tag="y" * 200)
     page = signed_in(server, width=390)

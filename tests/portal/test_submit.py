@@ -111,6 +111,9 @@ def test_a_bundle(server: Server, signed_in: SignIn, tmp_path: Path) -> None:
     with page.expect_download() as download:
         page.get_by_role("link", name="count", exact=True).click()
     assert Path(download.value.path()).read_text().strip() == "6"
+    page.get_by_role("link", name="Resubmit with changes").click()
+    expect(page.get_by_role("radio", name="Bundle")).to_be_checked()  # which has to be chosen once more
+    expect(page.get_by_label("Arguments")).to_have_value("words.txt")
 
 
 def test_a_template_with_typed_parameters(server: Server, signed_in: SignIn) -> None:

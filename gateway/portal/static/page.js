@@ -67,6 +67,7 @@ async function begin() {
   page.session = response.ok ? await response.json() : undefined;
   gateway.addEventListener("signed-out", () => page.session && signIn("Your session has ended; sign in again."));
   document.getElementById("sign-out").addEventListener("click", signOut);
+  document.querySelector(".skip").addEventListener("click", (event) => (event.preventDefault(), main.focus()));
   window.addEventListener("hashchange", route);
   showSession();
   route();

@@ -92,7 +92,7 @@ class SubmitForm {
     this.element.removeAttribute("aria-busy");
     if (this.query.get("from")) this.fill();
     if (this.query.get("template")) this.template.value = this.query.get("template");
-    this.choose(this.query.get("template") ? "template" : "script");
+    this.choose(this.query.get("template") ? "template" : this.query.get("from") && !this.before.script ? "bundle" : "script");
   }
 
   kindButton(name, label) {
