@@ -4,7 +4,7 @@ PORT ?=
 CONFIG ?= conf/gateway.toml
 BIN := .venv/bin
 WITHOUT_DATABASE := auth bench cluster docs plugins portal transport test_clusters.py test_config.py \
-	dialects/test_letsmt.py dialects/test_modaclouds.py
+	dialects/test_letsmt.py dialects/test_modaclouds.py dialects/test_one_job.py
 
 .PHONY: run install dev test faults documents lint bench cluster-up cluster-down clean
 
