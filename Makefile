@@ -3,8 +3,8 @@ PYTHON ?= python3
 PORT ?=
 CONFIG ?= conf/gateway.toml
 BIN := .venv/bin
-WITHOUT_DATABASE := auth bench cluster docs plugins portal transport test_clusters.py test_config.py \
-	dialects/test_letsmt.py dialects/test_modaclouds.py dialects/test_one_job.py
+WITHOUT_DATABASE := auth bench client cluster docs plugins portal transport test_clusters.py test_config.py \
+	test_jman_on_clusters.py dialects/test_letsmt.py dialects/test_modaclouds.py dialects/test_one_job.py
 
 .PHONY: run install dev test faults documents lint bench cluster-up cluster-down clean
 

@@ -5,6 +5,8 @@ import re
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -234,3 +236,19 @@ def test_a_database_that_is_broken_is_said_so_and_left_untouched(here: Typed, sp
 
 def test_a_folder_that_cannot_be_written(here: Typed) -> None:
     assert "cannot be made" in here.refused("-d", "/proc/x.sql3", "submit", "true", code=2)
+
+
+def test_on_a_terminal_there_is_a_bar_and_the_output_is_whole(here: Typed) -> None:
+    for number in range(3):
+        here.submit("--", "sh", "-c", f"echo begin {number}; sleep 0.3; echo end {number}")
+    script = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    command = [sys.executable, "-c", script, str(terminals.JMAN), "--local", "execute", "--parallel", "2"]
+    environment = {**terminals.local(here.folder).environment, "TERM": "xterm"}
+    done = subprocess.run(
+        command, cwd=here.folder, env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stdout)
+    lines = [line.rpartition("\r")[2] for line in plain.replace("\r\n", "\n").splitlines()]
+    for number in range(3):
+        assert {f"begin {number}", f"end {number}"} <= {*lines}
+    assert "running" in plain

@@ -1,5 +1,6 @@
 """The command `jman`: its options, and all its commands."""
 
+import logging
 from pathlib import Path
 
 import click
@@ -23,12 +24,14 @@ SHELLS = {"bash": "bash_source", "zsh": "zsh_source", "fish": "fish_source"}
 )
 @click.option("-H", "--host", help="The host that jobs are for.  [default: JOBGATE_HOST, else the gateway's]")
 @click.option("--url", help="The gateway.  [default: JOBGATE_URL, else url in ~/.config/jobgate.toml]")
-@click.option("-v", "--verbose", count=True, help="Say more.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what is asked of the gateway.")
 @click.version_option(None, "-V", "--version", package_name="jobgate", prog_name="jman")
 @click.pass_context
-def jman(ctx: click.Context, local: bool, database: Path, host: str | None, url: str | None, verbose: int) -> None:
+def jman(ctx: click.Context, local: bool, database: Path, host: str | None, url: str | None, verbose: bool) -> None:
     """Submit jobs, and look after them."""
-    ctx.obj = Session(local, database, host, url, bool(verbose))
+    if verbose:
+        logging.basicConfig(format="%(message)s", level=logging.INFO)  # never more: headers hold keys
+    ctx.obj = Session(local, database, host, url)
 
 
 @click.command()

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+from rich.progress import Progress
 
 from gateway.client import Job
 from gateway.client.jman import shown
@@ -136,8 +137,9 @@ class Execution:
         self.ids = set(ids)
         self.no_log_files = no_log_files
         self.handed: dict[str, Job] = {}
-        self.terminal = Terminal(here.gateway.output)
+        here.gateway.output.mkdir(exist_ok=True)
         self.bar = shown.progress("running", 0)
+        self.terminal = Terminal(here.gateway.output, self.bar)
         self.bar.start()
         if ids:
             here.named(ids)  # one that there is not is said so
@@ -229,26 +231,33 @@ def _needs(job: Job) -> set[str]:
 
 
 class Terminal:
-    """Copies to the terminal what jobs write into the files of a folder, as it comes."""
+    """Copies to the terminal what jobs write into the files of a folder, as it comes. The bar makes room for it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bar: Progress) -> None:
         self.folder = folder
+        self.bar = bar
         self.seen: dict[str, int] = {}
-        self._grown(lambda *_: None)  # what earlier runs have written is known
+        self._grown()  # what earlier runs have written is known
 
     def copy(self) -> None:
-        self._grown(self._print)
-        sys.stdout.flush()
+        grown = self._grown()
+        if grown:
+            self.bar.stop()
+            for path, start in grown:
+                self._print(path, start)
+            sys.stdout.flush()
+            self.bar.start()
 
-    def _grown(self, handle: Any) -> None:
-        if not self.folder.is_dir():
-            return
+    def _grown(self) -> list[tuple[Path, int]]:
+        """The files that are longer than they were, and how long they were."""
+        found = []
         with os.scandir(self.folder) as entries:
             for entry in entries:
-                size = entry.stat().st_size
-                if size > self.seen.get(entry.name, 0):
-                    handle(Path(entry.path), self.seen.get(entry.name, 0))
+                size, before = entry.stat().st_size, self.seen.get(entry.name, 0)
+                if size > before:
+                    found.append((Path(entry.path), before))
                 self.seen[entry.name] = size
+        return found
 
     @staticmethod
     def _print(path: Path, start: int) -> None:

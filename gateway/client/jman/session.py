@@ -26,7 +26,6 @@ class Session:
     database: Path
     host: str | None
     url: str | None
-    verbose: bool
     opened: list[Here] = field(default_factory=list)
 
     @property

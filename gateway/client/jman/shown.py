@@ -126,6 +126,8 @@ def progress(what: str, total: int, *, shown: bool = True) -> Progress:
         *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
         console=console,
         transient=True,
+        redirect_stdout=False,  # what jobs write goes where it belongs, see `execute.Terminal`
+        redirect_stderr=False,
         disable=not shown or not console.is_terminal,
     )
     bar.add_task(what, total=total)
