@@ -3,8 +3,12 @@ PYTHON ?= python3
 PORT ?=
 CONFIG ?= conf/gateway.toml
 BIN := .venv/bin
-WITHOUT_DATABASE := auth bench client cluster docs plugins portal transport test_clusters.py test_config.py \
-	test_jman_on_clusters.py dialects/test_letsmt.py dialects/test_modaclouds.py dialects/test_one_job.py
+# PostgreSQL has no part in these, or no other than SQLite
+WITHOUT_DATABASE := auth bench client cluster docs plugins portal transport api/test_openapi.py test_bundle_memory.py \
+	test_bundles.py test_clusters.py test_config.py test_jman_on_clusters.py \
+	dialects/test_letsmt.py dialects/test_modaclouds.py dialects/test_one_job.py
+# These machines are shared: a test that fails is run once more, and the summary names it (RERUN). What fails twice fails.
+ONCE_MORE := --reruns 1 -raR
 
 .PHONY: run install dev test faults documents lint bench cluster-up cluster-down clean
 
@@ -19,11 +23,11 @@ dev: .venv/dev                  ## .venv with what the tests and tools need
 test: dev                       ## everything that can run here
 	@tests/packages
 	@$(MAKE) --no-print-directory .venv/letsmt
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --ignore tests/faults $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ONCE_MORE) --ignore tests/faults $(ARGS)
 	@echo "what the gateway promises, with everything around it broken"
-	@$(BIN)/python -m pytest -n 4 --dist worksteal tests/faults $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ONCE_MORE) tests/faults $(ARGS)
 	@echo "once more what has a database, on PostgreSQL"
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --database=postgresql \
+	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ONCE_MORE) --database=postgresql \
 		$(WITHOUT_DATABASE:%=--ignore tests/%) --ignore tests/faults $(ARGS)
 
 faults: dev                     ## break things for long, and count what was lost or doubled
