@@ -13,7 +13,7 @@ SCRIPT = "#!/bin/sh\nseq -f 'line %g' 1 1000\n"
 
 @pytest.fixture
 def job(gateway: InProcess) -> dict:
-    folder = gateway.folder / "work" / "here"
+    folder = gateway.folder / "jobs" / "here"
     return gateway.ended(gateway.submit(SCRIPT, working_directory=str(folder))["job_id"])
 
 
@@ -108,7 +108,7 @@ def test_files(gateway: InProcess, job: dict) -> None:
 
 ESCAPES = [
     "../secret",
-    "../../work/secret",
+    "../../jobs/secret",
     "..%2fsecret",
     "%2e%2e/secret",
     "%2e%2e%2fsecret",
