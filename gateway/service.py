@@ -390,11 +390,6 @@ class JobService:
 
     # -- files --------------------------------------------------------------------------------------------------------
 
-    def open_stream(self, principal: Principal, ident: str, stream: str) -> tuple[Job, RemoteFile]:
-        """The job's `stdout` or `stderr`, opened as the job's account. Raises NotFound while there is none."""
-        job = self.with_one_log(principal, ident, stream)
-        return job, self.open_log(job, stream)
-
     def with_one_log(self, principal: Principal, ident: str, stream: str) -> Job:
         """The job. Raises Conflict where it is an array, whose tasks have a log each."""
         job = self.get(principal, ident)
@@ -408,7 +403,8 @@ class JobService:
         return job
 
     def open_log(self, job: Job, stream: str, task: int = 0) -> RemoteFile:
-        """As `open_stream`, of a job that the caller was found to see, or of that task of an array."""
+        """The `stdout` or `stderr` of a job that the caller was found to see, or of that task of an array. It is opened
+        as the job's account. Raises NotFound while there is none."""
         return job_files.open_log(self.hosts.of(job), job, stream, task)
 
     def open_file(self, principal: Principal, ident: str, path: str) -> RemoteFile:

@@ -95,7 +95,7 @@ def jobs_table(service: Any, door: Door) -> flask.Blueprint:
         return flask.jsonify({stream: end_of_log(stream, job) for stream in ("stdout", "stderr")})
 
     def end_of_log(stream: str, job: Any) -> str:
-        with service.open_stream(door.principal, job.uuid, stream)[1] as file:
+        with service.open_log(service.with_one_log(door.principal, job.uuid, stream), stream) as file:
             return str(file.read(max(0, file.size - MOST_OF_A_LOG), MOST_OF_A_LOG), "utf-8", "replace")
 
     @blueprint.post("/tethys/jobs/<job_id>/<method>/")
